@@ -380,7 +380,7 @@ class MemoryStream:
 
 
 class MemoryAuthorizations(AuthorizationStore):
-    """Behaves like PostgreSQL; the console's test in `tests/integration` uses the real one."""
+    """Behaves like PostgreSQL; `test_store.py` runs the same checks on both."""
 
     def __init__(self) -> None:
         self.rows: dict[tuple[str, str], PendingAuthorization] = {}

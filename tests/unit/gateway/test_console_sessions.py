@@ -42,7 +42,7 @@ def digest(key: str = ADMIN_KEY) -> bytes:
 
 
 def cookie(key: str = ADMIN_KEY, *, age: float = 0, name: str = PLAIN) -> dict[str, str]:
-    """Header with a cookie of that age, in seconds."""
+    """Return a header with a session cookie that was issued `age` seconds ago."""
     return {"Cookie": f"{name}={seal(digest(key), int(time.time() - age))}"}
 
 

@@ -1,4 +1,4 @@
-"""Compressed bodies: gzip is decoded within the limit for a body, everything else is a 415."""
+"""Compressed bodies: gzip is decoded up to the limit for a body. Any other encoding is a 415."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ async def test_reported_events_may_be_gzip_too(gateway: FakeGateway) -> None:
 
 
 def test_gzip_is_decoded_only_up_to_the_limit() -> None:
-    """The app's own limit would refuse such a body, too, but only once all of it is in memory."""
+    """The app's own limit also refuses such a body, but only after all of it is in memory."""
     assert Gunzip(10).decode(gzip.compress(b"x" * 10)) == b"x" * 10
     with pytest.raises(RequestEntityTooLarge):
         Gunzip(10).decode(gzip.compress(b"x" * 11))

@@ -1,4 +1,4 @@
-"""Export and erasure of a person over HTTP: pages of ingest as one document, PostHog first."""
+"""Export and erasure of a person over HTTP. An erasure deletes the person in PostHog first."""
 
 from __future__ import annotations
 

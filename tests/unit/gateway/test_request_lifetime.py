@@ -1,4 +1,4 @@
-"""A request is freed with its response: Granian closes a connection only then."""
+"""A request is freed when it is answered: until then, Granian keeps its connection open."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ async def ids(spool: Spool, limit: int = 10_000) -> list[str]:
 
 
 async def filled(directory: Path, count: int, size: int = 10) -> Path:
-    """Spool `count` webhooks in a directory, and return the path of the file that has them."""
+    """Spool `count` webhooks in a directory, and return the path of their file."""
     spool = Spool(directory, BIG)
     await asyncio.gather(*(spool.append(webhook(number, size)) for number in range(count)))
     await spool.close()

@@ -170,7 +170,7 @@ class SimulatedParent:
 
 
 @asynccontextmanager
-async def a_worker(expected: int = 2) -> AsyncIterator[SimulatedParent]:
+async def running_worker(expected: int = 2) -> AsyncIterator[SimulatedParent]:
     own_end, worker_end = socket.socketpair()
     queue: Any = Mock(spooling=True, waiting=3, refused=1, files_aside=2, is_full=True)
     workers = Workers(queue, WorkerIdentity(1, worker_end, Mock()), expected)
@@ -193,14 +193,14 @@ def stops(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 async def test_a_worker_stops_when_its_parent_has_ended(stops: list[str]) -> None:
-    async with a_worker():
+    async with running_worker():
         assert stops == []
     assert stops == ["exit within", "SIGTERM"]
 
 
 @pytest.mark.usefixtures("stops")
 async def test_a_worker_reports_its_state_and_requests_that_of_the_others() -> None:
-    async with a_worker() as simulated:
+    async with running_worker() as simulated:
         own = report(1, spooling=True, waiting=3, refused=1, files_aside=2, full=True)
         send(simulated.writer, ReportRequest(7, metrics=False))
         assert await from_worker(simulated.reader) == ReportReply(7, own)
@@ -222,7 +222,7 @@ async def test_a_worker_reports_only_itself_when_the_parent_does_not_reply(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(link, "PEERS_SECONDS", 0.0)
-    async with a_worker() as simulated:
+    async with running_worker() as simulated:
         assert await simulated.workers.waiting() == 3
         simulated.queue.waiting = 0
         assert await simulated.workers.waiting() is None, (
@@ -232,7 +232,7 @@ async def test_a_worker_reports_only_itself_when_the_parent_does_not_reply(
 
 @pytest.mark.usefixtures("stops")
 async def test_a_worker_receives_and_publishes_counts_of_requests() -> None:
-    async with a_worker() as simulated:
+    async with running_worker() as simulated:
         received: asyncio.Future[tuple[str, str]] = asyncio.get_running_loop().create_future()
         simulated.workers.on_counted = lambda kind, key: received.set_result((kind, key))
         send(simulated.writer, Counted("address", "192.0.2.1"))
@@ -260,7 +260,7 @@ async def test_a_gateway_of_one_process_sends_no_requests_to_workers() -> None:
 # A real parent, with workers that serve nothing.
 
 
-class Running:
+class RunningParent:
     """A running parent process."""
 
     def __init__(self, parent: Parent, running: asyncio.Task[int]) -> None:
@@ -272,26 +272,26 @@ class Running:
         workers = self.parent._workers.values()
         return {worker.number: worker.process.pid for worker in workers if worker.is_ready}
 
-    async def all_serve(self, number: int = 2) -> dict[int, int]:
+    async def wait_until_ready(self, number: int = 2) -> dict[int, int]:
         await eventually(lambda: len(self.pids()) == number)
         return self.pids()
 
-    async def stopped(self) -> int:
+    async def stop(self) -> int:
         self.parent.stop()
         return await self.running
 
 
 @asynccontextmanager
-async def a_parent(
+async def running_parent(
     monkeypatch: pytest.MonkeyPatch, program: str, health_file: Path | None = None
-) -> AsyncIterator[Running]:
+) -> AsyncIterator[RunningParent]:
     monkeypatch.setattr(children, "COMMAND", (sys.executable, "-S", "-c", program))
     port = port_for_workers("127.0.0.1", free_port(), share=False, environment={})
     telemetry = TelemetrySettings(health_file=health_file)
     parent_process = Parent(settings(gateway_workers=2), telemetry, port)
     running = asyncio.create_task(parent_process.run())
     try:
-        yield Running(parent_process, running)
+        yield RunningParent(parent_process, running)
     finally:
         parent_process.stop()
         await running
@@ -306,14 +306,14 @@ async def test_a_worker_that_dies_is_started_again(
     number: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     before, file = restarts(), tmp_path / "health"
-    async with a_parent(monkeypatch, SERVES, file) as gateway:
-        first = await gateway.all_serve()
+    async with running_parent(monkeypatch, SERVES, file) as gateway:
+        first = await gateway.wait_until_ready()
         os.kill(first[1], number)
         await eventually(lambda: gateway.pids().get(1) not in {None, first[1]})
         assert gateway.pids()[2] == first[2]
         assert restarts() == before + 1
         assert file.exists()
-        assert await gateway.stopped() == 0
+        assert await gateway.stop() == 0
     assert gateway.pids() == {}
 
 
@@ -322,7 +322,7 @@ async def test_a_worker_that_hangs_is_killed(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(parent, "REPLY_SECONDS", 0.01)
     # Long enough for the test to see the first worker.
     monkeypatch.setattr(parent, "HUNG_SECONDS", 0.5)
-    async with a_parent(monkeypatch, SERVES) as gateway:
+    async with running_parent(monkeypatch, SERVES) as gateway:
         # None of these workers replies to probes.
         first = await eventually(lambda: gateway.pids().get(1))
         await eventually(lambda: gateway.pids().get(1) not in {None, first})
@@ -332,9 +332,9 @@ async def test_a_worker_that_does_not_stop_is_killed(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(parent, "STOP_SECONDS", 0.05)
     ignore_sigterm = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
     program = ignore_sigterm + SERVES
-    async with a_parent(monkeypatch, program) as gateway:
-        pids = await gateway.all_serve()
-        assert await gateway.stopped() == 0
+    async with running_parent(monkeypatch, program) as gateway:
+        pids = await gateway.wait_until_ready()
+        assert await gateway.stop() == 0
     for pid in pids.values():
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
@@ -345,7 +345,7 @@ async def test_the_gateway_ends_if_its_first_worker_cannot_start(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, code: int
 ) -> None:
     program = f"open({str(tmp_path / 'starts')!r}, 'a').write('1'); raise SystemExit({code})"
-    async with a_parent(monkeypatch, program) as gateway:
+    async with running_parent(monkeypatch, program) as gateway:
         assert await gateway.running == code
     # Only the first worker was started.
     assert (tmp_path / "starts").read_text() == "1"
@@ -358,14 +358,14 @@ async def test_the_gateway_ends_when_no_worker_can_be_started_again(
     program = f"import os\nif os.path.exists({str(broken)!r}): os._exit(2)\n" + SERVES.format(
         then=""
     )
-    async with a_parent(monkeypatch, program) as gateway:
-        pids = await gateway.all_serve()
+    async with running_parent(monkeypatch, program) as gateway:
+        pids = await gateway.wait_until_ready()
         broken.touch()
         os.kill(pids[1], signal.SIGKILL)
         await eventually(lambda: 1 in gateway.parent._failed)
         # The other worker continues. A worker that serves again no longer counts as failed.
         broken.unlink()
-        await gateway.all_serve()
+        await gateway.wait_until_ready()
         assert gateway.parent._failed == set()
         broken.touch()
         for pid in gateway.pids().values():
@@ -376,8 +376,8 @@ async def test_the_gateway_ends_when_no_worker_can_be_started_again(
 async def test_the_parent_forwards_counts_to_the_other_workers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    async with a_parent(monkeypatch, SERVES) as gateway:
-        await gateway.all_serve()
+    async with running_parent(monkeypatch, SERVES) as gateway:
+        await gateway.wait_until_ready()
         one, two = gateway.parent._workers.values()
         sent: list[Any] = []
         monkeypatch.setattr(one, "send", lambda _message: sent.append("its own count"))
@@ -392,8 +392,8 @@ def test_the_delay_of_restarts_doubles_up_to_a_limit() -> None:
 
 async def test_the_parents_metrics_have_no_worker_label(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parent, "REPLY_SECONDS", 0.05)
-    async with a_parent(monkeypatch, SERVES) as gateway:
-        await gateway.all_serve()
+    async with running_parent(monkeypatch, SERVES) as gateway:
+        await gateway.wait_until_ready()
         text = (await gateway.parent.collected()).text().decode()
     assert "hogsend_gateway_workers 2.0" in text
     assert "hogsend_gateway_workers_up 2.0" in text

@@ -1,4 +1,4 @@
-"""Which destinations are read, and in which order (contract 2.2)."""
+"""The destinations that are read, and their order (contract 2.2)."""
 
 from __future__ import annotations
 

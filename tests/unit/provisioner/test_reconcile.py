@@ -50,7 +50,7 @@ PLACEHOLDER = desired.placeholder(SECRET)
 
 
 class Run:
-    """Runs against one PostHog with one store, and with other instances."""
+    """Starts runs against one PostHog and one store, with other live instances."""
 
     def __init__(self) -> None:
         self.posthog = Recorder(url=POSTHOG_URL)
