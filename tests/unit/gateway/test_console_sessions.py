@@ -98,9 +98,7 @@ async def test_a_session_of_a_read_key_may_read_and_may_not_change_anything(
     assert (await gateway.http.get(READING, headers=session)).status_code == 200
     assert (await gateway.http.get("/v1/admin/audit", headers=session)).status_code == 403
     assert (await change(gateway, {**session, **OWN_PAGE})).status_code == 403
-    assert gateway.bus.sent == [] or all(
-        "purge" not in request.subject for request in gateway.bus.sent
-    )
+    assert all("purge" not in request.subject for request in gateway.bus.sent)
 
 
 async def test_a_session_has_the_permissions_of_its_admin_key(gateway: FakeGateway) -> None:

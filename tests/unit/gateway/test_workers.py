@@ -355,9 +355,7 @@ async def test_the_gateway_ends_when_no_worker_can_be_started_again(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     broken = tmp_path / "broken"
-    program = f"import os\nif os.path.exists({str(broken)!r}): os._exit(2)\n" + SERVES.format(
-        then=""
-    )
+    program = f"import os\nif os.path.exists({str(broken)!r}): os._exit(2)\n" + SERVES
     async with running_parent(monkeypatch, program) as gateway:
         pids = await gateway.wait_until_ready()
         broken.touch()
