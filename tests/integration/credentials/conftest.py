@@ -41,12 +41,12 @@ class Driver:
     replica: Callable[..., AbstractAsyncContextManager[Credentials]]
     """Starts another credentials service on the same database. Keywords as for the harness."""
 
-    def grant(self, *, left: float, **changes: Any) -> OAuthPayload:
+    def grant(self, *, expires_in: float, **changes: Any) -> OAuthPayload:
         """Create a grant whose access token expires in `left` seconds."""
         grant: dict[str, Any] = {
             "access_token": "pha_0",
             "refresh_token": "phr_0",
-            "expires_at": self.clock.now + timedelta(seconds=left),
+            "expires_at": self.clock.now + timedelta(seconds=expires_in),
             "token_endpoint": self.endpoint.url,
             "client_id": CLIENT_ID,
             "scopes": ["person:read", "project:read"],

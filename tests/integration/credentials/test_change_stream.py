@@ -1,4 +1,4 @@
-"""The order of announced changes when several replicas publish without a lock."""
+"""The order of published changes when several replicas publish without a lock."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ from tests.waiting import PATIENCE_SECONDS, eventually
 async def test_ten_replicas_refresh_once_and_back_off_together(driver: Driver) -> None:
     async with AsyncExitStack() as stack:
         replicas = [await stack.enter_async_context(driver.replica()) for _ in range(10)]
-        await replicas[0].credentials.put_oauth("posthog", driver.grant(left=30))
+        await replicas[0].credentials.put_oauth("posthog", driver.grant(expires_in=30))
         replies = await asyncio.gather(
             *(request_token(replica) for replica in replicas for _ in range(3))
         )
@@ -56,7 +56,7 @@ async def test_ten_replicas_refresh_once_and_back_off_together(driver: Driver) -
 async def test_every_refresh_publishes_a_credential_change(
     servers: Servers, driver: Driver, service: Credentials
 ) -> None:
-    await service.credentials.put_oauth("posthog", driver.grant(left=59))
+    await service.credentials.put_oauth("posthog", driver.grant(expires_in=59))
     async with consumer_api(servers), connected(servers, User.SUBSCRIBER) as bus:
         changes = Client(bus).credential_changes("posthog")
         stored_change = await asyncio.wait_for(anext(changes), PATIENCE_SECONDS)
@@ -70,10 +70,10 @@ async def test_every_refresh_publishes_a_credential_change(
     assert refreshed.expires_at == driver.clock.now + timedelta(hours=1)
 
 
-async def test_a_refresh_that_sigkill_interrupted_is_repeated_at_once(
+async def test_a_refresh_that_a_kill_interrupted_is_repeated_at_once(
     servers: Servers, database_url: str, driver: Driver, service: Credentials
 ) -> None:
-    await service.credentials.put_oauth("posthog", driver.grant(left=30))
+    await service.credentials.put_oauth("posthog", driver.grant(expires_in=30))
     environment = {
         **os.environ,
         "PYTHONPATH": PYTHONPATH,
@@ -111,7 +111,7 @@ async def test_a_frozen_replica_loses_its_lock(
 ) -> None:
     monkeypatch.setattr(refresh_lock, "LOCK_IDLE_SECONDS", 1)
     async with driver.replica() as frozen, driver.replica() as service:
-        await service.credentials.put_oauth("posthog", driver.grant(left=30))
+        await service.credentials.put_oauth("posthog", driver.grant(expires_in=30))
         # PostgreSQL has closed the connection, which the frozen replica notices when it continues.
         with contextlib.suppress(Unavailable, asyncpg.InterfaceError):
             async with frozen.store.refresh_lock("posthog"):
@@ -122,7 +122,7 @@ async def test_a_frozen_replica_loses_its_lock(
 async def test_invalid_grant_is_reported_as_needs_reconnect_by_every_interface(
     servers: Servers, driver: Driver, service: Credentials, tmp_path: Path
 ) -> None:
-    await service.credentials.put_oauth("posthog", driver.grant(left=30))
+    await service.credentials.put_oauth("posthog", driver.grant(expires_in=30))
     driver.endpoint.status, driver.endpoint.reply = 400, {"error": "invalid_grant"}
     await request_token(service)
     status = await service.credentials.status("posthog")
@@ -135,7 +135,7 @@ async def test_invalid_grant_is_reported_as_needs_reconnect_by_every_interface(
         assert health["credentials"]["posthog"]["state"] == "needs_reconnect"
         await service.refresher.refresh_due()
         assert len(driver.endpoint.requests) == 1
-        await service.credentials.put_oauth("posthog", driver.grant(left=3600))
+        await service.credentials.put_oauth("posthog", driver.grant(expires_in=3600))
         assert "needsReconnect" not in (await running.http.get(url, headers=admin())).json()
         health = (await running.http.get("/v1/health")).json()
         assert health["credentials"]["posthog"]["state"] == "present"
@@ -144,7 +144,7 @@ async def test_invalid_grant_is_reported_as_needs_reconnect_by_every_interface(
 async def test_a_token_is_returned_only_to_a_service_with_the_permission(
     servers: Servers, driver: Driver, service: Credentials
 ) -> None:
-    await service.credentials.put_oauth("posthog", driver.grant(left=59))
+    await service.credentials.put_oauth("posthog", driver.grant(expires_in=59))
     request = TokenRequest(provider_id="posthog")
     async with connected(servers, User.PROVISIONER) as provisioner:
         reply = await provisioner.request(CREDENTIALS_TOKEN, request)

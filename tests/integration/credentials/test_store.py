@@ -55,7 +55,9 @@ async def pending(store: CredentialStore, provider: str = "posthog") -> PendingC
         return change
 
 
-async def test_saving_replaces_one_kind_and_bumps_the_version(store: CredentialStore) -> None:
+async def test_saving_a_row_replaces_only_its_kind_and_increments_the_version(
+    store: CredentialStore,
+) -> None:
     assert (await store.load("posthog")).version == 0
     first = (await store.save("posthog", "oauth", "a")).row
     versions = [(await store.load("posthog")).version]
@@ -116,7 +118,7 @@ async def test_a_refreshed_grant_replaces_the_grant_it_was_refreshed_from(
     )
 
 
-async def test_a_refreshed_grant_does_not_replace_another_one(store: CredentialStore) -> None:
+async def test_a_refreshed_grant_does_not_replace_another_grant(store: CredentialStore) -> None:
     row = (await store.save("posthog", "oauth", "a")).row
     await store.save("posthog", "oauth", "again")
     before = await store.load("posthog")
@@ -289,7 +291,9 @@ async def test_a_save_returns_its_change_unless_another_change_was_committed_in_
     }
 
 
-async def test_both_rows_are_stored_as_one_change_or_neither(store: CredentialStore) -> None:
+async def test_grant_and_derived_row_are_stored_as_one_change_or_not_at_all(
+    store: CredentialStore,
+) -> None:
     await store.save("posthog", "oauth", "a")
     outdated = (await store.load("posthog")).version
     derived = (await store.save("posthog", "derived", "d")).row
@@ -358,7 +362,7 @@ async def test_a_generation_contains_the_time_at_which_its_grant_was_connected(
     assert before <= connected_at <= after
 
 
-async def test_a_generation_ends_with_connecting_and_deleting_and_not_with_a_refresh(
+async def test_connecting_and_deleting_start_a_new_generation_and_a_refresh_does_not(
     store: CredentialStore,
 ) -> None:
     generations = [(await store.load("posthog")).generation]
@@ -523,7 +527,7 @@ async def test_a_change_without_a_version_is_rolled_back(postgres: Database, cha
     await store.save("posthog", "derived", "d")
     before = await store.load("posthog")
     async with postgres.acquire() as connection:
-        await connection.execute("ALTER TABLE provider_versions RENAME TO gone")
+        await connection.execute("ALTER TABLE provider_versions RENAME TO renamed")
     try:
         with pytest.raises(Unavailable):
             await (
@@ -533,7 +537,7 @@ async def test_a_change_without_a_version_is_rolled_back(postgres: Database, cha
             )
     finally:
         async with postgres.acquire() as connection:
-            await connection.execute("ALTER TABLE gone RENAME TO provider_versions")
+            await connection.execute("ALTER TABLE renamed RENAME TO provider_versions")
     assert await store.load("posthog") == before
 
 

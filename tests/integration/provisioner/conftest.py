@@ -37,6 +37,6 @@ def start(
 
 @pytest.fixture
 async def driver(start: Start) -> AsyncIterator[Driver]:
-    """A driver with P stored and a webhook secret in the environment."""
+    """A driver with a stored OAuth grant and a webhook secret in the environment."""
     async with start(environment=WITH_SECRET) as running:
         yield running

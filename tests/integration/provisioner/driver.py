@@ -84,9 +84,9 @@ async def start_driver(
     personal_key: str | None = None,
     connected: bool = True,
     instances: dict[str, Any] | None = None,
-    of_gateway: dict[str, Any] | None = None,
+    gateway_settings: dict[str, Any] | None = None,
 ) -> AsyncIterator[Driver]:
-    """The contract's fixture environment, with P stored unless `connected` is false."""
+    """Run the contract's fixture environment, with a stored grant unless `connected` is false."""
     configured = {
         "posthog_api_key": "phc_test",
         "posthog_host": "https://eu.i.posthog.com",
@@ -113,7 +113,7 @@ async def start_driver(
                 directory,
                 posthog=configured,
                 public_url=public_url,
-                settings=of_gateway,
+                settings=gateway_settings,
             )
         )
         driver = Driver(posthog, credentials, provisioner, running_gateway)

@@ -55,7 +55,7 @@ class Stack:
 
     @asynccontextmanager
     async def provisioner(self) -> AsyncIterator[None]:
-        """Run the provisioner for a while, as between two restarts."""
+        """Run the provisioner until the end of the block, as between two restarts."""
         async with provisioner_service(self.servers, self.database_url, posthog=self.configured):
             yield
 
@@ -261,7 +261,7 @@ async def test_a_webhook_of_a_backfilled_event_is_announced_once(stack: Stack) -
     assert list(times) == sorted(times)
 
 
-async def test_older_properties_do_not_replace_newer_ones(stack: Stack) -> None:
+async def test_older_properties_of_a_backfill_do_not_replace_newer_ones(stack: Stack) -> None:
     newer = {
         "event": {
             "event": "upgraded",
@@ -335,7 +335,7 @@ async def test_a_nul_in_an_event_name_is_replaced(stack: Stack) -> None:
 
 
 @pytest.mark.parametrize("status", [503, 400])
-async def test_an_error_page_with_a_nul_is_kept_as_the_reason(
+async def test_an_error_message_with_nul_is_stored_as_the_detail(
     stack: Stack, monkeypatch: pytest.MonkeyPatch, status: int
 ) -> None:
     """PostgreSQL accepts no NUL. A proxy's error page in UTF-16 has one after every letter."""
@@ -414,14 +414,14 @@ async def test_a_cancelled_backfill_stays_cancelled_until_it_is_started_again(
     stack: Stack,
 ) -> None:
     await capture(stack.posthog, 10)
-    stack_posthog = stack.posthog.instance
+    instance = stack.posthog.instance
     async with stack.provisioner():
         started = (await stack.start()).json()
-        stack_posthog.faults.replace({"api": Fault(status=503)})
+        instance.faults.replace({"api": Fault(status=503)})
         cancel = f"{URL}/{started['id']}/cancel"
         cancelled = await stack.gateway.http.post(cancel, headers=admin())
         assert cancelled.json()["state"] in {"cancelled", "finished"}
-        stack_posthog.faults.replace({})
+        instance.faults.replace({})
         unknown = await stack.gateway.http.post(f"{URL}/{'0' * 32}/cancel", headers=admin())
         assert unknown.status_code == 404
         invalid = await stack.gateway.http.post(f"{URL}/x/cancel", headers=admin())

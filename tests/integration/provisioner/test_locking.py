@@ -45,7 +45,7 @@ async def advisory_locks(database_url: str, *, granted: bool) -> int:
     return int(count)
 
 
-async def no_lock_is_held(database_url: str) -> bool:
+async def no_lock_is_granted(database_url: str) -> bool:
     return await advisory_locks(database_url, granted=True) == 0
 
 
@@ -64,11 +64,11 @@ async def end_lock_holders(database_url: str) -> None:
 async def test_two_concurrent_replicas_create_one_destination_and_mint_one_secret(
     servers: Servers, database_url: str, fresh_bus: None, posthog: Recorder
 ) -> None:
-    async def hold_the_creation(request: Recorded) -> None:
+    async def delay_the_creation(request: Recorded) -> None:
         if request.method == "POST":
             await eventually(lambda: advisory_locks(database_url, granted=False))
 
-    posthog.before = hold_the_creation
+    posthog.before = delay_the_creation
     environment = {"posthog_private_host": posthog.url}
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
@@ -152,14 +152,14 @@ async def test_a_run_that_does_not_get_the_lock_in_time_is_503(
     assert (await driver.provision()).status_code == 200
 
 
-async def test_a_process_that_stalls_loses_its_lock(
+async def test_a_process_that_does_not_use_its_lock_loses_it(
     driver: Driver, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     database, stack = driver.provisioner.database, AsyncExitStack()
     with monkeypatch.context() as patched:
         patched.setattr(store, "IDLE_SECONDS", 2)
         lock = await stack.enter_async_context(store.DestinationStore(database).lock())
-    await eventually(lambda: no_lock_is_held(database_url))
+    await eventually(lambda: no_lock_is_granted(database_url))
     with pytest.raises(Unavailable):
         await lock.confirm()
     with pytest.raises(Unavailable):
@@ -179,9 +179,9 @@ async def test_a_run_without_the_credentials_service_is_unavailable(
     servers: Servers, database_url: str, fresh_bus: None, posthog: Recorder
 ) -> None:
     environment = {"posthog_private_host": posthog.url, **WITH_SECRET}
-    async with service(servers, database_url, posthog=environment) as alone:
+    async with service(servers, database_url, posthog=environment) as provisioner:
         with pytest.raises(Unavailable, match="credentials"):
-            await alone.provisioning.run(ProvisionLoop())
+            await provisioner.provisioning.run(ProvisionLoop())
     assert posthog.requests == []
 
 
@@ -208,7 +208,7 @@ async def derived(_request: ProviderRef) -> DerivedReply:
     return DerivedReply(version=1, state="absent")
 
 
-async def test_a_refused_token_is_refreshed_once_and_the_run_starts_over(
+async def test_a_run_starts_over_with_a_refreshed_token_after_its_token_was_refused(
     servers: Servers, database_url: str, fresh_bus: None, posthog: Recorder
 ) -> None:
     rotating = RotatingCredentials()

@@ -30,7 +30,7 @@ def sent_secret(posthog: Recorder) -> str:
     return str(body["inputs"]["headers"]["value"][SECRET_HEADER])
 
 
-async def test_cases_36_to_38_what_is_missing_is_409(start: Start) -> None:
+async def test_cases_36_to_38_provisioning_without_a_prerequisite_is_409(start: Start) -> None:
     async with start(environment=NOWHERE, public_url=LOOPBACK, connected=False) as driver:
         case_36 = await driver.provision()
         await driver.connect()
@@ -49,7 +49,7 @@ async def test_cases_36_to_38_what_is_missing_is_409(start: Start) -> None:
     assert driver.posthog.requests == []
 
 
-async def test_cases_39_40_and_125_a_minted_secret_is_stored_and_enforced_at_once(
+async def test_cases_39_40_and_125_a_generated_secret_is_stored_and_enforced_at_once(
     start: Start,
 ) -> None:
     delivery = {"event": {"event": "signed_up", "distinct_id": "u", "uuid": "1"}, "person": {}}
@@ -57,10 +57,10 @@ async def test_cases_39_40_and_125_a_minted_secret_is_stored_and_enforced_at_onc
         webhook = "/v1/webhooks/posthog"
         open_before = await driver.gateway.http.post(webhook, json=delivery)
         response = await driver.provision()
-        without = await driver.gateway.http.post(webhook, json=delivery)
+        without_secret = await driver.gateway.http.post(webhook, json=delivery)
         secret = sent_secret(driver.posthog)
         headers = {SECRET_HEADER: secret}
-        with_it = await driver.gateway.http.post(webhook, json=delivery, headers=headers)
+        with_secret = await driver.gateway.http.post(webhook, json=delivery, headers=headers)
         derived = await driver.derived()
     assert (response.status_code, response.json()["action"]) == (200, "created")
     assert re.fullmatch(r"[0-9a-f]{64}", secret)
@@ -71,10 +71,10 @@ async def test_cases_39_40_and_125_a_minted_secret_is_stored_and_enforced_at_onc
         private_host=driver.posthog.url,
     )
     assert open_before.status_code == 200
-    assert (without.status_code, with_it.status_code) == (401, 200)
+    assert (without_secret.status_code, with_secret.status_code) == (401, 200)
 
 
-async def test_cases_41_42_and_68_a_configured_project_and_secret(start: Start) -> None:
+async def test_cases_41_42_and_68_a_configured_project_and_secret_are_used(start: Start) -> None:
     async with start(environment={**WITH_SECRET, "posthog_project_id": "4242"}) as driver:
         response = await driver.provision()
         version = (await driver.credentials.credentials.status("posthog")).version
@@ -102,7 +102,7 @@ async def test_cases_41_42_and_68_a_configured_project_and_secret(start: Start) 
     assert derived.webhook_secret is None
 
 
-async def test_case_43_a_missing_scope(driver: Driver) -> None:
+async def test_case_43_a_missing_scope_is_502_with_the_remedy(driver: Driver) -> None:
     driver.posthog.refuse(".*", ".*", 403, {"detail": "API key missing required scope"})
     response = await driver.provision()
     body = response.json()
@@ -113,7 +113,9 @@ async def test_case_43_a_missing_scope(driver: Driver) -> None:
     assert "hog_function:write" in body["remediation"]
 
 
-async def test_cases_44_and_45_oauth_comes_before_the_personal_key(start: Start) -> None:
+async def test_cases_44_and_45_an_oauth_grant_is_preferred_to_the_personal_key(
+    start: Start,
+) -> None:
     async with start(connected=False, personal_key="phx_key") as driver:
         assert (await driver.provision()).is_success
         case_44 = [request.headers["authorization"] for request in driver.posthog.requests]
@@ -125,7 +127,9 @@ async def test_cases_44_and_45_oauth_comes_before_the_personal_key(start: Start)
     assert set(case_45) == {"Bearer pha_a"}
 
 
-async def test_case_46_a_placeholder_from_a_laptop(start: Start) -> None:
+async def test_case_46_a_placeholder_is_created_disabled_for_a_loopback_address(
+    start: Start,
+) -> None:
     async with start(public_url=LOOPBACK) as driver:
         response = await driver.provision("?placeholder=true&other=1")
     (body,) = driver.posthog.bodies("POST")
@@ -134,7 +138,7 @@ async def test_case_46_a_placeholder_from_a_laptop(start: Start) -> None:
     assert (body["enabled"], body["inputs"]["url"]["value"]) == (False, PLACEHOLDER_URL)
 
 
-async def test_case_47_the_body_is_ignored(driver: Driver) -> None:
+async def test_case_47_the_body_of_the_request_is_ignored(driver: Driver) -> None:
     actions = []
     for content in (b'{"placeholder": true}', b"", b"{"):
         response = await driver.gateway.http.post(URL, content=content, headers=admin())
@@ -152,7 +156,7 @@ OUTCOMES: dict[str, tuple[str, str, int] | None] = {
 
 
 @pytest.mark.parametrize("minted", [True, False], ids=["minted", "environment"])
-async def test_case_48_no_outcome_shows_a_secret(
+async def test_case_48_no_response_log_or_metric_contains_a_secret(
     start: Start,
     minted: bool,
     capfd: pytest.CaptureFixture[str],
@@ -196,7 +200,7 @@ async def test_case_48_no_outcome_shows_a_secret(
         ("not a url", False),
     ],
 )
-def test_case_49_loopback_urls(url: str, loopback: bool) -> None:
+def test_case_49_loopback_urls_are_recognized(url: str, loopback: bool) -> None:
     assert is_loopback(url) is loopback
 
 

@@ -126,7 +126,7 @@ async def _loop(servers: Servers, database_url: str, tmp_path: Path) -> AsyncIte
             public_url=f"http://{HOST}",
             personal_key=posthog.options.personal_key,
             connected=False,
-            of_gateway={"webhook_signatures": "required"},
+            gateway_settings={"webhook_signatures": "required"},
         ) as driver,
     ):
         received = Recording(driver.gateway.app)
@@ -148,8 +148,8 @@ async def test_deliveries_are_signed_and_verified_also_while_the_key_is_rotated(
 
     async with loop.under_load():
         changed = await loop.driver.provision("?rotateSigningKey=true")
-        done = changed.json()
-        assert (done["action"], done["signed"]) == ("updated", True), changed.text
+        result = changed.json()
+        assert (result["action"], result["signed"]) == ("updated", True), changed.text
     keys = {headers[KEY_ID_HEADER] for headers, _ in loop.received.deliveries}
     assert len(keys) == 2
     # The previous key stays valid for a while, since PostHog may repeat a signed delivery.
