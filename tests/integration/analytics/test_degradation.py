@@ -1,4 +1,4 @@
-"""The spec's degradation table: each capability is off alone, and on again while services run.
+"""The spec's degradation table: a capability is off alone, and works again once it is configured.
 
 All services run against the sandbox, which captures, evaluates flags, shows persons, and delivers.
 """

@@ -79,7 +79,7 @@ class Turkish(Database):
 
 
 class People:
-    """A contact directory, and what stores events and contacts in it."""
+    """A contact directory, with the stores that fill it."""
 
     def __init__(self, database: Database) -> None:
         self.now = datetime.now(UTC) - timedelta(minutes=1)

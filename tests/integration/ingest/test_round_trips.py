@@ -1,4 +1,4 @@
-"""How many round trips to PostgreSQL a page takes: each one waits for the network."""
+"""How many round trips to PostgreSQL a page takes: each one costs the network's latency."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fakes of what ingest's domain calls, in memory: a queue, PostgreSQL's events, and JetStream.
+"""Fakes of a queue, of PostgreSQL's events and of JetStream, in memory, for ingest's domain.
 
 The fakes of one test write to one journal, so that the test can check the order of their actions.
 """

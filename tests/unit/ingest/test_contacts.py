@@ -87,7 +87,7 @@ class Memory:
 
     @property
     def people(self) -> list[tuple[Any, ...]]:
-        """The contacts without what depends on the order: row ids and first external ids."""
+        """The contacts without row ids and first external ids, which depend on the order."""
         keys_by_contact: dict[Any, set[Any]] = {}
         for key, id in self.keys.items():
             if key.kind != "row":

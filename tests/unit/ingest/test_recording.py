@@ -76,9 +76,7 @@ async def test_an_event_of_a_person_erased_before_it_is_published_is_not_publish
 
 
 @on_virtual_time
-async def test_an_event_of_a_person_erased_once_it_is_published_is_not_sent_to_destinations() -> (
-    None
-):
+async def test_an_event_of_a_person_erased_after_publishing_is_not_sent_to_destinations() -> None:
     reports = Reports()
     publish = reports.publisher.publish
 
