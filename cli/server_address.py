@@ -57,7 +57,7 @@ def resolve(url: str | None, admin_key: str | None) -> ServerAddress:
     key = key.strip() if key else None
     if key and not (key.isascii() and key.isprintable()):
         raise CommandError(
-            "the admin key contains a line break or a non-ASCII character",
+            "the admin key contains a control character, such as a line break, or a non-ASCII one",
             "copy the key again, without line breaks",
             exit_code=ExitCode.USAGE,
         )
