@@ -41,11 +41,11 @@ def replay_all(
 ) -> None:
     """Request batches until all events are replayed, and keep `state` up to date.
 
-    If the server does not respond after the first batch, the same batch is requested again. Events
-    that are replayed twice have the same message id.
+    If the server does not respond, the same batch is requested again, except for the first batch of
+    a new replay. Events that are replayed twice have the same message id.
 
     Raises:
-        AdminError: the server refuses, or does not respond to the first request.
+        AdminError: the server refuses, or does not respond to the first request of a new replay.
     """
     state.after = replay.after
     with Progress(
