@@ -112,14 +112,14 @@ def _analytics(client: AdminClient, address: ServerAddress) -> Analytics:
     except AdminError as error:
         response = Raw(msgspec.json.encode(_Partial(error=str(error))))
         return Analytics(
-            [_refused(error, address)], response=response, key_refused=error.status in KEY_REFUSED
+            [_failed(error, address)], response=response, key_refused=error.status in KEY_REFUSED
         )
     key_refused = False
     try:
         document = client.diagnosis()
         diagnosis = msgspec.json.decode(document, type=Diagnosis)
     except AdminError as error:
-        problem = _no_diagnosis() if error.status == NOT_FOUND else _refused(error, address)
+        problem = _no_diagnosis() if error.status == NOT_FOUND else _failed(error, address)
         key_refused = error.status in KEY_REFUSED
     except NOT_JSON as error:
         problem = Check(
@@ -197,12 +197,14 @@ def _no_diagnosis() -> Check:
     )
 
 
-def _refused(error: AdminError, address: ServerAddress) -> Check:
-    text = f"the server refused the request: {error}"
+def _failed(error: AdminError, address: ServerAddress) -> Check:
     if error.status in KEY_REFUSED:
+        text = f"the server refused the request: {error}"
         reason = "the admin key is not this server's ADMIN_API_KEY, or may not read this"
         return Check(Mark.PROBLEM, "admin key", text, (reason, admin_key_hint(address)))
-    return Check(Mark.UNKNOWN, "PostHog", text, (error.detail, error.remediation or _FIX_ABOVE))
+    # The server may have failed, not responded, or responded with something else.
+    below = (error.detail, error.remediation or _FIX_ABOVE)
+    return Check(Mark.UNKNOWN, "PostHog", f"not checked: {error}", below)
 
 
 def _local_hint() -> list[Check]:

@@ -231,6 +231,7 @@ def test_a_failed_diagnosis_is_unknown_and_degrades(
     outcome = cli.doctor()
     assert outcome.code == 1
     assert "unknown  PostHog" in outcome.out
+    assert "refused" not in outcome.out
     document = cli.doctor(json=True).json
     assert document["analytics"] == {"connectInfo": hogsend.info}
     assert document["verdict"] == "degraded"
