@@ -265,10 +265,6 @@ class InMemoryProvisioner:
     provisioning: Provisioning
     diagnostics: Diagnostics
 
-    def another_run(self, **changes: Any) -> InMemoryProvisioner:
-        """Compose another provisioner over the same dependencies."""
-        return compose(self.posthog, self.credentials, self.store, **changes)
-
 
 def compose(
     posthog: Recorder | None = None,
