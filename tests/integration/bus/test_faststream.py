@@ -265,8 +265,18 @@ async def test_a_handler_whose_durable_conflicts_waits_until_the_conflict_ends(
         connected(servers, User.SUBSCRIBER) as another,
     ):
         js = await operator.js_for(StreamName.EVENTS)
-        await js.delete_consumer(StreamName.EVENTS, "mailer")
-        await ensure_consumer(another, StreamName.EVENTS, events_consumer("page_viewed", "mailer"))
+
+        async def take_over() -> bool:
+            # The handler's reader creates a deleted consumer again, and may do so first.
+            await js.delete_consumer(StreamName.EVENTS, "mailer")
+            config = events_consumer("page_viewed", "mailer")
+            try:
+                await ensure_consumer(another, StreamName.EVENTS, config)
+            except ConsumerConflict:
+                return False
+            return True
+
+        await eventually(take_over)
         await eventually(lambda: len(refusals()) == 2)
         # The reading task is still the first one: FastStream has not started another.
         [reading] = broker.subscribers
