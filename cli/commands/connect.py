@@ -14,6 +14,7 @@ from cli.errors import CommandError
 from cli.exit_codes import ExitCode
 from cli.flags import Flag
 from cli.server_address import ServerAddress, admin_key_hint, resolve
+from cli.server_options import DEFAULT_SERVER, Server
 from cli.terminal import Terminal
 from hogsend.posthog.client_document import CLIENT_ID
 from hogsend.urls import is_absolute_url
@@ -34,9 +35,7 @@ def connect(
     no_browser: Flag = False,
     client_id: str = CLIENT_ID,
     timeout: float = 300.0,
-    url: OptionalName = None,
-    admin_key: str | None = None,
-    json: Flag = False,
+    server: Server = DEFAULT_SERVER,
 ) -> int:
     """Connect a PostHog project, so that PostHog delivers its events to this server.
 
@@ -64,16 +63,10 @@ def connect(
         URL of the OAuth client document that PostHog fetches.
     timeout
         Seconds to wait for consent.
-    url
-        URL of the Hogsend server. Default: HOGSEND_API_URL, else the server that `hogsend up`
-        runs on this machine.
-    admin_key
-        Admin key of the server. Default: HOGSEND_ADMIN_KEY or ADMIN_API_KEY from the environment
-        or ./.env, else the key that `hogsend up` generated in HOGSEND_HOME.
-    json
-        Print one JSON document on stdout and nothing else.
+    server
+        The Hogsend server to connect, and the output format.
     """
-    terminal = Terminal(json=json)
+    terminal = Terminal(json=server.json)
     try:
         _check(provider, client_id, timeout, both=provision_only and no_provision)
         rotations: dict[Rotated, bool] = {
@@ -85,7 +78,7 @@ def connect(
             raise CommandError(
                 f"{option} needs --provision-only", f"add --provision-only to {option}"
             )
-        address = _server_address(url, admin_key)
+        address = _server_address(server.url, server.admin_key)
         options = flow.Options(
             client_id=client_id,
             posthog_host=posthog_host,
@@ -103,7 +96,7 @@ def connect(
         )
     except ConnectError as error:
         failed = failure(error)
-        (print_json if json else report.show_failure)(failed)
+        (print_json if server.json else report.show_failure)(failed)
         return ExitCode.FAILED
     except Dismissed:
         err.print("cancelled; nothing was changed")
@@ -114,7 +107,7 @@ def connect(
             "nothing keeps running on this machine; run the command again",
             exit_code=ExitCode.INTERRUPTED,
         ) from None
-    if json:
+    if server.json:
         print_json(result)
     else:
         report.show(result, rotated)
