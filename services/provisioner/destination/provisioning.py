@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -137,31 +138,19 @@ class Provisioning:
                 else desired.live(instance.public_url, secret)
             )
 
+            attempt_once = functools.partial(
+                self._attempt, host=host, lock=lock, request=request, grant=grant, hidden=hidden
+            )
+
             async def attempt() -> Provisioned:
                 nonlocal bearer
                 try:
-                    return await self._attempt(
-                        bearer,
-                        host,
-                        desired_state,
-                        lock,
-                        request=request,
-                        grant=grant,
-                        hidden=hidden,
-                    )
+                    return await attempt_once(bearer, desired_state=desired_state)
                 except ProvisioningError as error:
                     bearer = await self._replacement_bearer(bearer, error)
                 log.info("PostHog refused the token; starting over with a fresh one")
                 try:
-                    return await self._attempt(
-                        bearer,
-                        host,
-                        desired_state,
-                        lock,
-                        request=request,
-                        grant=grant,
-                        hidden=hidden,
-                    )
+                    return await attempt_once(bearer, desired_state=desired_state)
                 except ProvisioningError as error:
                     raise with_refresh_reason(error, bearer.not_refreshed) from error
 
