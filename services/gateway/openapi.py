@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from litestar import Router
+import asyncio
+from typing import Any
+
+from litestar import Request, Router
+from litestar._openapi.plugin import OpenAPIPlugin
 from litestar.datastructures import ResponseHeader
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin, SwaggerRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
+from litestar.types import BeforeRequestHookHandler
 
 from hogsend import __version__
 from hogsend.contract.json_numbers import MAX_DIGITS
@@ -42,6 +47,7 @@ def openapi_config() -> OpenAPIConfig:
             "/docs",
             route_handlers=[],
             include_in_schema=False,
+            before_request=_build_document_in_thread(),
             response_headers=[ResponseHeader(name="Content-Security-Policy", value=_POLICY)],
         ),
         webhooks={**WEBHOOKS},
@@ -73,3 +79,20 @@ def openapi_config() -> OpenAPIConfig:
             },
         ),
     )
+
+
+def _build_document_in_thread() -> BeforeRequestHookHandler:
+    """Return a hook that builds the document in a thread, unless it is built already.
+
+    Litestar builds it at the first request, which takes about a third of a second. In the event
+    loop's thread that would delay all other requests. A build at start would cost every gateway
+    that time, also those whose document is never requested.
+    """
+    lock = asyncio.Lock()
+
+    async def build_document(request: Request[Any, Any, Any]) -> None:
+        plugin = request.app.plugins.get(OpenAPIPlugin)
+        async with lock:
+            await asyncio.to_thread(plugin.provide_openapi_schema)
+
+    return build_document

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from typing import Any
 from unittest.mock import patch
 
 import httpx
 import msgspec
 import pytest
+from litestar.openapi.spec import OpenAPI
 from structlog.testing import capture_logs
 
 import hogsend
@@ -25,6 +28,7 @@ from hogsend.contract.events import INGEST_EVENTS
 from hogsend.contract.provisioning import Refusal
 from hogsend.posthog.client_document import console_callback
 from services.gateway.error_responses import refusal_response
+from services.gateway.examples import DescribedOperation
 from tests.unit.gateway.fakes import INGEST_KEY, SECRET, FakeGateway, bearer, fake_gateway
 from tests.unit.shared.test_posthog import SPECIFIED_DOCUMENT
 
@@ -299,6 +303,31 @@ async def test_health_and_the_openapi_document_have_the_version_of_the_library(
     health = (await gateway.http.get("/v1/health")).json()
     document = (await gateway.http.get("/docs/openapi.json")).json()
     assert health["version"] == document["info"]["version"] == hogsend.__version__
+
+
+async def test_the_openapi_document_is_built_once_and_not_in_the_event_loops_thread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    threads: dict[str, list[threading.Thread]] = {"build": [], "to_schema": []}
+    describe, to_schema = DescribedOperation.__post_init__, OpenAPI.to_schema
+
+    def describe_here(operation: DescribedOperation) -> None:
+        threads["build"].append(threading.current_thread())
+        describe(operation)
+
+    def to_schema_here(document: OpenAPI) -> dict[str, Any]:
+        threads["to_schema"].append(threading.current_thread())
+        return to_schema(document)
+
+    monkeypatch.setattr(DescribedOperation, "__post_init__", describe_here)
+    monkeypatch.setattr(OpenAPI, "to_schema", to_schema_here)
+    urls = ["/docs", "/docs/openapi.json", "/docs/swagger", "/docs/openapi.json"]
+    async with fake_gateway() as gateway:
+        responses = await asyncio.gather(*map(gateway.http.get, urls))
+    assert [response.status_code for response in responses] == [200] * len(urls)
+    assert len(threads["to_schema"]) == 1
+    assert len(threads["build"]) > 1
+    assert threading.current_thread() not in threads["build"] + threads["to_schema"]
 
 
 async def test_the_openapi_page_loads_only_files_of_the_gateway(gateway: FakeGateway) -> None:
