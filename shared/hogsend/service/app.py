@@ -24,6 +24,7 @@ from hogsend.service.database import Database
 from hogsend.service.retry import retry_until_available
 from hogsend.service.tasks import Work, running
 from hogsend.transport.errors import UNREACHABLE
+from hogsend.transport.log_once import LogOnce
 
 log = structlog.get_logger(__name__)
 
@@ -33,6 +34,9 @@ PURGE_STRAYS_SECONDS = 30.0
 """How often a service deletes misplaced messages from its streams."""
 CHECK_STREAMS_SECONDS = 5.0
 """How often a service checks that its streams exist."""
+MAX_LOGGED_REASONS = 32
+"""How many different reasons are logged while NATS refuses the same work. Every attempt is counted
+in `hogsend_failures_total`."""
 
 Hook = Callable[[], Awaitable[None]]
 
@@ -86,8 +90,9 @@ def service_app(
         if problem := broker.link.version_problem:
             raise CannotStart(problem)
         await _run(connected)
+        reasons = LogOnce(MAX_LOGGED_REASONS)
         await retry_until_available(
-            lambda: _declare_streams(broker, limits), wait_max=STREAM_RETRY_MAX_SECONDS
+            lambda: _declare_streams(broker, limits, reasons), wait_max=STREAM_RETRY_MAX_SECONDS
         )
 
     async def log_started() -> None:
@@ -130,19 +135,20 @@ async def started(app: FastStream) -> AsyncIterator[FastStream]:
             await app.stop()
 
 
-async def _declare_streams(broker: ServiceBroker, limits: Limits) -> None:
+async def _declare_streams(broker: ServiceBroker, limits: Limits, reasons: LogOnce) -> None:
     try:
         await streams.reconcile(broker.link.js, broker.user, limits)
     except UNREACHABLE as error:
         metrics.FAILURES.labels("streams", type(error).__name__).inc()
-        log.warning(
-            "streams are not ready yet", reason=streams.reason(error), fix=streams.hint(error)
-        )
+        reason = streams.reason(error)
+        if reasons.is_new(reason):
+            log.warning("streams are not ready yet", reason=reason, fix=streams.hint(error))
         raise Unavailable(f"streams are not ready: {type(error).__name__}") from error
 
 
 async def _purge_strays(broker: ServiceBroker) -> None:
     """Regularly delete messages that readers of other streams had delivered into the streams."""
+    reasons = LogOnce(MAX_LOGGED_REASONS)
     while True:
         await asyncio.sleep(PURGE_STRAYS_SECONDS)
         if not broker.running or not broker.link.connected:
@@ -151,8 +157,10 @@ async def _purge_strays(broker: ServiceBroker) -> None:
             purged = await streams.purge_strays(broker.link.js, broker.user)
         except UNREACHABLE as error:
             metrics.FAILURES.labels("strays", type(error).__name__).inc()
-            log.warning("streams were not checked", reason=str(error))
+            if reasons.is_new(reason := streams.reason(error)):
+                log.warning("streams were not checked", reason=reason)
             continue
+        reasons.reset()
         if purged:
             metrics.FAILURES.labels("strays", "purged").inc(sum(purged.values()))
             log.warning("copies of other streams' messages deleted", messages=purged)
@@ -160,6 +168,7 @@ async def _purge_strays(broker: ServiceBroker) -> None:
 
 async def _check_streams(broker: ServiceBroker, limits: Limits) -> None:
     """Regularly recreate streams that were deleted or lost with JetStream's disk."""
+    reasons = LogOnce(MAX_LOGGED_REASONS)
     while True:
         await asyncio.sleep(CHECK_STREAMS_SECONDS)
         if not broker.running or not broker.link.connected:
@@ -168,10 +177,10 @@ async def _check_streams(broker: ServiceBroker, limits: Limits) -> None:
             created = await streams.recreate_missing(broker.link.js, broker.user, limits)
         except UNREACHABLE as error:
             metrics.FAILURES.labels("streams", type(error).__name__).inc()
-            log.warning(
-                "streams were not restored", reason=streams.reason(error), fix=streams.hint(error)
-            )
+            if reasons.is_new(reason := streams.reason(error)):
+                log.warning("streams were not restored", reason=reason, fix=streams.hint(error))
             continue
+        reasons.reset()
         if created:
             log.warning("streams were missing and were created again, empty", streams=created)
         await _check_bus(broker, limits)

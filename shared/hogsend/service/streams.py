@@ -145,7 +145,7 @@ def reason(error: Exception) -> str:
     """Return the text of an error, also of one that nats-py raises without a text."""
     if _is_without_jetstream(error):
         return "no JetStream answers on this NATS server"
-    return str(error)
+    return str(error) or type(error).__name__
 
 
 def _is_without_jetstream(error: Exception) -> bool:

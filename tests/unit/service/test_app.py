@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import AsyncMock
 
 import nats.errors
 import pytest
+from structlog.testing import capture_logs
+from structlog.typing import EventDict
 
 from hogsend.contract.errors import Unavailable
 from hogsend.contract.streams import DEFAULT_LIMITS
 from hogsend.contract.users import User
 from hogsend.service import app as module
+from hogsend.service import streams
 from hogsend.service.app import service_app
 from hogsend.service.broker import ServiceBroker
 from hogsend.transport.connection import Connection
+from hogsend.transport.log_once import LogOnce
 from tests.waiting import eventually
 
 
@@ -87,4 +93,88 @@ async def test_streams_are_declared_again_after_a_connection_broke(error: Except
     link = SimpleNamespace(js=Unplugged(error))
     broker: Any = SimpleNamespace(link=link, user=User.INGEST)
     with pytest.raises(Unavailable):
-        await module._declare_streams(broker, DEFAULT_LIMITS)
+        await module._declare_streams(broker, DEFAULT_LIMITS, LogOnce(1))
+
+
+def warnings_of(logged: list[EventDict]) -> list[tuple[str, str]]:
+    return [
+        (entry["event"], entry["reason"]) for entry in logged if entry["log_level"] == "warning"
+    ]
+
+
+async def test_a_reason_why_streams_are_not_ready_is_logged_once_until_they_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    errors: list[Exception | None] = [
+        *[nats.errors.TimeoutError()] * 3,
+        *[OSError("refused")] * 3,
+        None,
+    ]
+
+    async def reconcile(*_: Any) -> None:
+        if error := errors.pop(0):
+            raise error
+
+    async def at_once(declare: Callable[[], Any], **_: Any) -> None:
+        while True:
+            with suppress(Unavailable):
+                return await declare()
+
+    monkeypatch.setattr(streams, "reconcile", reconcile)
+    monkeypatch.setattr(module, "retry_until_available", at_once)
+    broker = ServiceBroker(User.GATEWAY, Connection(User.GATEWAY, "nats://127.0.0.1:1"))
+    monkeypatch.setattr(broker, "connect", AsyncMock())
+    app = service_app(broker)
+    with capture_logs() as logged:
+        for hook in app._on_startup_calling:
+            await hook()
+    assert not errors
+    assert warnings_of(logged) == [
+        ("streams are not ready yet", "nats: timeout"),
+        ("streams are not ready yet", "refused"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("work", "function", "event"),
+    [
+        (
+            lambda broker: module._check_streams(broker, DEFAULT_LIMITS),
+            "recreate_missing",
+            "streams were not restored",
+        ),
+        (module._purge_strays, "purge_strays", "streams were not checked"),
+    ],
+)
+async def test_a_reason_why_streams_cannot_be_checked_is_logged_once_until_they_can(
+    work: Any, function: str, event: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    errors: list[Exception | None] = [
+        *[TimeoutError()] * 3,
+        OSError("refused"),
+        None,
+        *[TimeoutError()] * 3,
+    ]
+
+    async def check(*_: Any) -> None:
+        if not errors:
+            await asyncio.Event().wait()
+        if error := errors.pop(0):
+            raise error
+
+    monkeypatch.setattr(streams, function, check)
+    monkeypatch.setattr(module, "_check_bus", AsyncMock())
+    monkeypatch.setattr(module, "CHECK_STREAMS_SECONDS", 0)
+    monkeypatch.setattr(module, "PURGE_STRAYS_SECONDS", 0)
+    link = SimpleNamespace(js=None, connected=True)
+    with capture_logs() as logged:
+        checking = asyncio.create_task(
+            work(SimpleNamespace(running=True, link=link, user=User.INGEST)),
+        )
+        await eventually(lambda: not errors)
+        checking.cancel()
+    assert warnings_of(logged) == [
+        (event, "TimeoutError"),
+        (event, "refused"),
+        (event, "TimeoutError"),
+    ]
