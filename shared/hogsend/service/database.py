@@ -46,6 +46,7 @@ from hogsend.service.postgres_pool import (
 from hogsend.service.postgres_server import lift_time_limits
 from hogsend.service.retry import retry_until_available
 from hogsend.service.settings.shared import DatabaseSettings
+from hogsend.transport.log_once import LogOnce
 
 log = structlog.get_logger(__name__)
 
@@ -55,6 +56,8 @@ FIRST_ATTEMPT_SECONDS = 5.0
 """How long a starting service waits for its first attempt to connect before it serves requests."""
 DENIED_LOG_SECONDS = 60.0
 """Minimum pause between two warnings that PostgreSQL denies the role a permission."""
+MAX_CONNECT_ERRORS = 32
+"""How many different errors are logged until a connection succeeds."""
 NOT_AVAILABLE = "PostgreSQL is not available"
 
 _PERMISSION_FIX = (
@@ -84,6 +87,7 @@ class Database:
         self._schema_lost = asyncio.Event()
         self._attempted = asyncio.Event()
         self._denial_logged_at = -math.inf
+        self._connect_errors = LogOnce(MAX_CONNECT_ERRORS)
 
     @classmethod
     def of(cls, settings: DatabaseSettings, schema: str, migrations: Path) -> Database:
@@ -130,6 +134,7 @@ class Database:
         """
         if self._pool is None:
             await retry_until_available(self._open, wait_max=RETRY_SECONDS)
+        self._connect_errors.reset()
         log.info("database ready", schema=self._schema)
 
     async def wait_for_first_attempt(self) -> None:
@@ -244,6 +249,11 @@ class Database:
                 "PostgreSQL refuses this service's role", reason=str(error), fix=_PERMISSION_FIX
             )
 
+    def _log_connect_error(self, reason: str) -> None:
+        # A connection is attempted every second, mostly with the same error.
+        if self._connect_errors.is_new(reason):
+            log.warning("PostgreSQL is not available yet", reason=reason)
+
     async def _open(self) -> None:
         try:
             await migrate(self._address, self._schema, self._migrations)
@@ -262,11 +272,11 @@ class Database:
                 raise CannotStart(
                     f"the migration of PostgreSQL's schema {self._schema} failed: {error}"
                 ) from error
-            log.warning("PostgreSQL is not available yet", reason=str(error))
+            self._log_connect_error(str(error))
             raise Unavailable(NOT_AVAILABLE) from error
         except (*UNAVAILABLE, asyncpg.PostgresError) as error:
             # The reason may name hosts. It is logged, and not shown in the public health report.
-            log.warning("PostgreSQL is not available yet", reason=_reason(error))
+            self._log_connect_error(_reason(error))
             raise Unavailable(NOT_AVAILABLE) from error
         finally:
             self._attempted.set()
