@@ -25,6 +25,9 @@ from hogsend.transport.read_failures import ReadFailures
 
 BATCH = 64
 """Messages of one pull request."""
+OPENING_SECONDS = 1.0
+"""How long the close of a connection waits for a consumer that is being created. A frozen server
+does not reply."""
 
 
 class Follower:
@@ -134,27 +137,39 @@ class _Reading:
         # same, and would keep it for minutes if it was not deleted.
         self._opening = run_in_background(self._open())
         self._opening.add_done_callback(_retrieve_error)
-        connection.add_close_hook(self.close)
+        connection.add_close_hook(self._close_with_connection)
 
     async def opened(self) -> Pull:
         """Wait until the consumer can be read.
 
         Raises:
             Forbidden: this NATS user may not create it.
-            nats.errors.Error: NATS or JetStream cannot be reached.
+            nats.errors.Error: NATS or JetStream cannot be reached, or the connection is closed.
         """
         # Unlike `shield`, this does not log an error that occurs after a cancellation.
         await asyncio.wait({self._opening})
+        if self._opening.cancelled():
+            raise nats.errors.ConnectionClosedError
         return self._opening.result()
 
     async def close(self) -> None:
         """Stop reading and delete the consumer, also while it is being created."""
-        self._connection.remove_close_hook(self.close)
+        self._connection.remove_close_hook(self._close_with_connection)
         await asyncio.wait({self._opening})
         if self.pull is not None:
             await self.pull.stop()
-        if self._name is not None:
-            await delete_consumer(self._connection, self._stream, self._name)
+        name, self._name = self._name, None
+        if name is not None:
+            await delete_consumer(self._connection, self._stream, name)
+
+    async def _close_with_connection(self) -> None:
+        """Close soon, although the server may still be creating the consumer."""
+        opened, _ = await asyncio.wait({self._opening}, timeout=OPENING_SECONDS)
+        if not opened:
+            # The server creates it once it continues, and then receives the deletion.
+            self._name = self._config.name
+            self._opening.cancel()
+        await self.close()
 
     async def _open(self) -> Pull:
         consumer = await ensure_consumer(self._connection, self._stream, self._config)

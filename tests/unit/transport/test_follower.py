@@ -15,7 +15,7 @@ from nats.js.api import AckPolicy, ConsumerConfig
 from hogsend.contract.errors import Forbidden
 from hogsend.service.tasks import cancel_all
 from hogsend.transport.consumer import RETRY_SECONDS
-from hogsend.transport.follower import Follower
+from hogsend.transport.follower import OPENING_SECONDS, Follower
 from hogsend.transport.pull import Pull
 from tests.unit.transport.test_pull import FakeConnection
 from tests.virtual_time import now, on_virtual_time, settle
@@ -143,6 +143,24 @@ async def test_a_cancellation_while_the_consumer_is_created_leaves_no_consumer(e
     assert server.deleted == server.created
     if closing is not None:
         await closing
+
+
+@on_virtual_time
+async def test_a_close_waits_a_second_for_the_consumer_that_a_frozen_server_creates() -> None:
+    server = Server()
+    server.may_reply.clear()
+    _follower, waiting = following(server)
+    await settle()
+    closing = asyncio.create_task(server.close())
+    await asyncio.sleep(OPENING_SECONDS)
+    await settle()
+    assert server.deleted == server.created
+    # The reply to the deletion, which a frozen server does not send either.
+    server.may_reply.set()
+    await closing
+    assert now() == OPENING_SECONDS
+    assert await waiting == []
+    assert len(server.deleted) == 1
 
 
 @on_virtual_time
