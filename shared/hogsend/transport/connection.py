@@ -187,7 +187,9 @@ class Connection:
                     "error", f"not all messages were released within {RELEASE_SECONDS:g} s"
                 )
         finally:
-            # A hook that waits for a write can only end together with the connection.
+            # A hook that waits for a write can only end together with the connection. An error of a
+            # cancelled one is retrieved: asyncio logs one that is not.
+            hooks.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
             hooks.cancel()
             await self._on_closed()
             if self._was_opened:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
@@ -19,7 +20,7 @@ from hogsend.contract.registry import Endpoint
 from hogsend.contract.users import User
 from hogsend.transport import connection as transport
 from hogsend.transport.connection import Connection
-from tests.virtual_time import on_virtual_time
+from tests.virtual_time import on_virtual_time, settle
 from tests.waiting import PATIENCE_SECONDS, eventually
 
 
@@ -266,16 +267,25 @@ async def test_a_close_waits_a_limited_time_for_its_hooks(
     connection = Connection(
         User.GATEWAY, "nats://127.0.0.1:1", observer=lambda _event, detail: reported.append(detail)
     )
-    written = asyncio.Event()
+    written, ended = asyncio.Event(), asyncio.Event()
+    unretrieved = list[str]()
+    asyncio.get_running_loop().set_exception_handler(
+        lambda _loop, context: unretrieved.append(context["message"])
+    )
 
     async def waits_to_be_written() -> None:
         try:
             await written.wait()
         finally:
             await written.wait()
+            ended.set()
 
     connection.add_close_hook(waits_to_be_written)
     async with asyncio.timeout(PATIENCE_SECONDS):
         await connection.close()
     written.set()
+    await ended.wait()
+    await settle()
+    gc.collect()
     assert reported == ["not all messages were released within 0.01 s"]
+    assert unretrieved == []
