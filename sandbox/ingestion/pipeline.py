@@ -27,8 +27,15 @@ ILLEGAL_IDS = frozenset(
 )
 """Distinct ids that are never merged (nodejs/.../ingestion/persons/person-merge-service.ts)."""
 
-NO_PERSON_UPDATE_EVENTS = frozenset({"$exception", "$$heatmap"})
+NO_PERSON_UPDATE_EVENTS = frozenset({"$exception"})
 """Events that do not change a person's properties (nodejs/src/ingestion, person-update.ts)."""
+
+UNSTORED_EVENTS = frozenset({"$$heatmap", "$$client_ingestion_warning", "$performance_event"})
+"""Events that are accepted, but become neither an event nor a delivery, and change no person.
+
+Heatmaps and warnings of posthog-js have pipelines of their own (per-distinct-id-pipeline.ts).
+Capture drops the performance events of old SDKs (rust/capture/src/v1/analytics/process.rs).
+"""
 
 AI_EVENTS = "$ai_"
 """Prefix of AI events. They do not change a person's properties either (ai-event-types.ts),
@@ -68,6 +75,8 @@ class Pipeline:
             self.dropped += len(accepted.events)
             return
         for event in accepted.events:
+            if event.event in UNSTORED_EVENTS:
+                continue
             key = (event.event, event.distinct_id, event.uuid)
             if key in self.events:
                 continue

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.sandbox.driver import Driver
+from tests.integration.sandbox.driver import Driver, Receiver
 
 KEY = "phc_sandbox_project_key"
 UUID = "0190c000-0000-7000-8000-00000000000a"
@@ -317,13 +317,29 @@ async def test_an_event_without_a_person_profile_creates_no_person(posthog: Driv
     assert len((await posthog.state())["events"]) == 1
 
 
-@pytest.mark.parametrize("event", ["$exception", "$$heatmap", "$ai_generation", "$ai_mine"])
-async def test_exceptions_heatmaps_and_ai_events_do_not_change_the_person(
+@pytest.mark.parametrize("event", ["$exception", "$ai_generation", "$ai_mine"])
+async def test_exceptions_and_ai_events_do_not_change_the_person(
     posthog: Driver, event: str
 ) -> None:
     await posthog.capture("view", properties={"$set": {"plan": "free"}})
     await posthog.capture(event, properties={"$set": {"plan": "pro"}, "$unset": ["plan"]})
     assert (await persons(posthog, "u_1"))[0]["properties"]["plan"] == "free"
+
+
+@pytest.mark.parametrize(
+    "event", ["$$heatmap", "$$client_ingestion_warning", "$performance_event"]
+)
+async def test_internal_events_of_sdks_are_accepted_but_neither_stored_nor_delivered(
+    posthog: Driver, hook: Receiver, event: str
+) -> None:
+    await posthog.create(url=hook.url, filters={"source": "events"})
+    response = await posthog.capture(event, properties={"$set": {"plan": "pro"}})
+    assert (response.status_code, response.json()) == (200, {"status": "Ok"})
+    await posthog.capture("signup")
+    state = await posthog.state()
+    assert [item["event"] for item in state["events"]] == ["signup"]
+    assert [item["event"] for item in state["deliveries"]] == ["signup"]
+    assert (await persons(posthog, "u_1"))[0]["properties"] == {}
 
 
 async def test_persons_are_listed_newest_first_and_read_by_uuid(posthog: Driver) -> None:
