@@ -17,7 +17,7 @@ from litestar.types import ASGIApp
 
 from hogsend.contract.errors import CannotStart
 from hogsend.urls import host_and_port
-from sandbox.http.capture import capture
+from sandbox.http.capture import capture, capture_batch
 from sandbox.http.control import ControlController
 from sandbox.http.cors import with_cors
 from sandbox.http.empty_products import EMPTY_PRODUCTS
@@ -91,6 +91,7 @@ def app_of(instance: Instance) -> ASGIApp:
             get_me,
             *(Router(path, route_handlers=PROJECT_ROUTES) for path in PROJECT_PATHS),
             capture,
+            capture_batch,
             evaluate_flags,
             get_definitions,
             get_remote_config_payload,

@@ -1,4 +1,4 @@
-"""Routes of products that the sandbox lacks: surveys, early access, experiments, tours, replay.
+"""Routes of products that the sandbox lacks: surveys, early access, tours, replay, logs and others.
 
 SDKs request them anyway. The responses are those of PostHog for a project that does not use these
 products. A 404 would be logged by all SDKs and retried by some.
@@ -80,12 +80,25 @@ def capture_replay() -> CaptureResponse:
     return CaptureResponse()
 
 
+@post(["/i/v1/logs", "/i/v1/metrics", "/i/v1/traces"], status_code=200, sync_to_thread=False)
+def capture_telemetry(request: AnyRequest, instance: NamedDependency[Instance]) -> dict[str, str]:
+    """Accept OpenTelemetry's logs, metrics or traces, and drop them (rust/capture-logs/).
+
+    The project key is in the query or a bearer token.
+    """
+    bearer = request.headers.get("Authorization", "").removeprefix("Bearer ")
+    if (request.query_params.get("token") or bearer) != instance.options.project_key:
+        raise _refused("invalid_api_key", "Project API key invalid.")
+    return {}
+
+
 EMPTY_PRODUCTS = [
     get_surveys,
     get_early_access_features,
     get_web_experiments,
     get_product_tours,
     capture_replay,
+    capture_telemetry,
 ]
 
 

@@ -10,7 +10,7 @@ from litestar.exceptions import HTTPException, MethodNotAllowedException
 from litestar.types import ExceptionHandlersMap
 
 from sandbox.errors import ApiError, ApiErrorBody, method_not_allowed, not_found, server_error
-from sandbox.ingestion.errors import CaptureError
+from sandbox.ingestion.errors import BatchError, CaptureError
 from sandbox.oauth.errors import OAuthError, Unauthenticated
 
 log = structlog.get_logger(__name__)
@@ -36,6 +36,15 @@ def _unauthenticated(_request: AnyRequest, _error: Unauthenticated) -> Response[
 
 def _capture_error(_request: AnyRequest, error: CaptureError) -> Response[str]:
     return Response(str(error), status_code=error.status, media_type=MediaType.TEXT)
+
+
+def _batch_error(_request: AnyRequest, error: BatchError) -> Response[dict[str, str]]:
+    body = {
+        "error": error.error,
+        "error_description": str(error),
+        "error_uri": "https://posthog.com/docs/api",
+    }
+    return Response(body, status_code=error.status, media_type=MediaType.JSON)
 
 
 def _api_error(request: AnyRequest, error: ApiError) -> Response[ApiErrorBody]:
@@ -70,6 +79,7 @@ EXCEPTION_HANDLERS: ExceptionHandlersMap = {
     OAuthError: _oauth_error,
     Unauthenticated: _unauthenticated,
     CaptureError: _capture_error,
+    BatchError: _batch_error,
     ApiError: _api_error,
     HTTPException: _http_error,
     Exception: _internal_error,

@@ -13,6 +13,15 @@ class CaptureError(Exception):
         self.status = status
 
 
+class BatchError(Exception):
+    """Capture v1 refuses a whole request."""
+
+    def __init__(self, status: int, error: str, description: str) -> None:
+        super().__init__(description)
+        self.status = status
+        self.error = error
+
+
 def empty_payload() -> CaptureError:
     """The request has neither a body nor `data`."""
     return CaptureError(400, "request missing data payload")

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import uuid
-from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
-from sandbox.clock import iso
 from sandbox.ingestion.errors import bad_event, too_big
 from sandbox.ingestion.requests import RawEvent, read_request
+from sandbox.ingestion.timestamps import event_time, moment
 
 MAX_EVENT_BYTES = 1_000_000
 """Maximum size of an event (`kafka_producer_message_max_bytes` in rust/capture)."""
+MAX_AI_EVENT_BYTES = 8 * 1024 * 1024
+"""Maximum size of an event on the path for AI events."""
 MAX_DISTINCT_ID = 200
 """Maximum characters of a distinct id; a longer one is cut."""
 
@@ -36,7 +37,12 @@ class Accepted(msgspec.Struct, frozen=True):
 
 
 def read_events(
-    document: Any, now: float, *, is_engage: bool = False, sent_at: float | None = None
+    document: Any,
+    now: float,
+    *,
+    is_engage: bool = False,
+    sent_at: float | None = None,
+    max_event_bytes: int = MAX_EVENT_BYTES,
 ) -> Accepted:
     """Validate the events of a body.
 
@@ -45,15 +51,19 @@ def read_events(
         now: when the request arrived, in seconds since 1970.
         is_engage: whether the path is `/engage`, where an event has no name.
         sent_at: the client's time when it sent the request. `sent_at` of a batch takes precedence.
+        max_event_bytes: maximum size of one event.
 
     Raises:
         CaptureError: the key or an event is invalid. Nothing is captured.
     """
     request = read_request(document, is_engage=is_engage)
-    batch_sent_at = _moment(request.sent_at)
+    batch_sent_at = moment(request.sent_at)
     if batch_sent_at is not None:
         sent_at = batch_sent_at
-    return Accepted(request.token, [_event(event, now, sent_at) for event in request.events])
+    events = [_event(event, now, sent_at) for event in request.events]
+    if any(len(msgspec.json.encode(event)) > max_event_bytes for event in events):
+        raise too_big(f"an event of more than {max_event_bytes} bytes")
+    return Accepted(request.token, events)
 
 
 def _event(raw: RawEvent, now: float, sent_at: float | None) -> CapturedEvent:
@@ -61,16 +71,13 @@ def _event(raw: RawEvent, now: float, sent_at: float | None) -> CapturedEvent:
         raise bad_event("event submitted with an empty event name")
     top_level = {"$set": raw.set, "$set_once": raw.set_once}
     properties = {**raw.properties, **{key: value for key, value in top_level.items() if value}}
-    event = CapturedEvent(
+    return CapturedEvent(
         uuid=raw.uuid or str(uuid.uuid4()),
         event=raw.event,
         distinct_id=_distinct_id(raw),
         properties={key: value for key, value in properties.items() if key != "token"},
-        timestamp=iso(_time(raw, now, sent_at)),
+        timestamp=_time(raw, now, sent_at),
     )
-    if len(msgspec.json.encode(event)) > MAX_EVENT_BYTES:
-        raise too_big(f"an event of more than {MAX_EVENT_BYTES} bytes")
-    return event
 
 
 def _distinct_id(raw: RawEvent) -> str:
@@ -85,22 +92,9 @@ def _distinct_id(raw: RawEvent) -> str:
     return text[:MAX_DISTINCT_ID]
 
 
-def _time(raw: RawEvent, now: float, sent_at: float | None) -> float:
-    """Return an event's time by the server's clock (nodejs/src/worker/ingestion/timestamps.ts).
-
-    The client's clock may be wrong, so only the time between the event and `sent_at` is used.
-    """
-    happened = _moment(raw.timestamp)
+def _time(raw: RawEvent, now: float, sent_at: float | None) -> str:
+    happened = moment(raw.timestamp)
     if happened is not None:
-        return happened if sent_at is None else now - (sent_at - happened)
-    return now if raw.offset is None else now - raw.offset / 1000
-
-
-def _moment(text: str | None) -> float | None:
-    if text is None:
-        return None
-    try:
-        moment = datetime.fromisoformat(text)
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-    except (ValueError, OverflowError):
-        return None
+        ignores_sent_at = bool(raw.properties.get("$ignore_sent_at"))
+        return event_time(happened, now, None if ignores_sent_at else sent_at)
+    return event_time(now - (raw.offset or 0) / 1000, now, None)

@@ -19,6 +19,11 @@ remote.alias({ distinctId: "n_1", alias: "anon" });
 const remoteFlags = await remote.getAllFlagsAndPayloads("n_1", { personProperties: { plan: "pro" } });
 await remote.shutdown();
 
+process.env.POSTHOG_CAPTURE_MODE = "v1";
+const v1 = client({});
+v1.capture({ distinctId: "n_1", event: "paid", properties: { amount: 12 } });
+await v1.shutdown();
+
 const local = client({ personalApiKey: secretKey });
 await local.waitForLocalEvaluationReady(5000);
 const localOnly = { onlyEvaluateLocally: true, sendFeatureFlagEvents: false };

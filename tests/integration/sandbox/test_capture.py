@@ -258,6 +258,44 @@ async def test_sent_at_corrects_the_timestamps_of_a_wrong_clock(posthog: Driver)
     assert 0 <= occurred + 60 - now < 30
 
 
+@pytest.mark.parametrize(
+    ("timestamp", "sent_at"),
+    [
+        ("9999-12-31T23:59:59Z", None),
+        ("9999-12-31T23:59:59Z", "2001-01-01T00:00:00Z"),
+        ("0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z"),
+    ],
+)
+async def test_an_event_in_the_far_future_or_before_year_1_gets_the_time_of_its_request(
+    posthog: Driver, timestamp: str, sent_at: str | None
+) -> None:
+    arrived = posthog.instance.clock.now()
+    batch = {"api_key": KEY, "batch": [event(timestamp=timestamp)], "sent_at": sent_at}
+    response = await posthog.http.post("/batch/", json=batch)
+    assert response.status_code == 200
+    ((stored,), received) = ((await posthog.state())["events"], posthog.instance.clock.now())
+    occurred = datetime.fromisoformat(stored["timestamp"]).timestamp()
+    assert arrived - 0.001 <= occurred <= received
+
+
+async def test_ignore_sent_at_keeps_the_timestamp_of_the_event(posthog: Driver) -> None:
+    past = event(timestamp="2001-01-01T00:00:00Z", properties={"$ignore_sent_at": True})
+    body = {"api_key": KEY, "batch": [past], "sent_at": "2001-01-01T00:01:00Z"}
+    await posthog.http.post("/batch/", json=body)
+    (stored,) = (await posthog.state())["events"]
+    assert stored["timestamp"] == "2001-01-01T00:00:00.000Z"
+
+
+async def test_the_path_of_ai_events_accepts_events_of_up_to_8_mib(posthog: Driver) -> None:
+    large = event("$ai_generation", properties={"$ai_input": "x" * 2_000_000})
+    batch = {"api_key": KEY, "batch": [large]}
+    response = await posthog.http.post("/i/v0/ai/batch/", json=batch)
+    assert (response.status_code, response.json()) == (200, {"status": "Ok"})
+    large["properties"]["$ai_input"] *= 5
+    assert (await posthog.http.post("/i/v0/ai/batch/", json=batch)).status_code == 413
+    assert len((await posthog.state())["events"]) == 1
+
+
 async def test_set_set_once_and_unset_change_the_properties_of_a_person(posthog: Driver) -> None:
     await posthog.capture("$set", properties={"$set": {"a": 1, "b": 1}, "$set_once": {"c": 1}})
     await posthog.capture(
@@ -326,9 +364,7 @@ async def test_exceptions_and_ai_events_do_not_change_the_person(
     assert (await persons(posthog, "u_1"))[0]["properties"]["plan"] == "free"
 
 
-@pytest.mark.parametrize(
-    "event", ["$$heatmap", "$$client_ingestion_warning", "$performance_event"]
-)
+@pytest.mark.parametrize("event", ["$$heatmap", "$$client_ingestion_warning", "$performance_event"])
 async def test_internal_events_of_sdks_are_accepted_but_neither_stored_nor_delivered(
     posthog: Driver, hook: Receiver, event: str
 ) -> None:

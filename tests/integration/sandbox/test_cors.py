@@ -86,4 +86,12 @@ async def test_unused_products_return_empty_lists(posthog: Driver) -> None:
     recorded = await posthog.http.post("/s/?compression=gzip-js", content=b"x", headers=origin)
     assert (recorded.status_code, recorded.json()) == (200, {"status": "Ok"})
     assert recorded.headers["access-control-allow-origin"] == ORIGIN
+    for name in ("logs", "metrics", "traces"):
+        path = f"/i/v1/{name}"
+        by_query = await posthog.http.post(f"{path}?token={key}", json={}, headers=origin)
+        by_bearer = await posthog.http.post(path, json={}, headers=bearer(key) | origin)
+        for sent in (by_query, by_bearer):
+            assert (sent.status_code, sent.json()) == (200, {})
+            assert sent.headers["access-control-allow-origin"] == ORIGIN
+        assert (await posthog.http.post(f"{path}?token=phc_x")).status_code == 401
     assert (await posthog.state())["events"] == []

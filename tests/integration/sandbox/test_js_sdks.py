@@ -128,6 +128,6 @@ async def test_posthog_node_captures_and_evaluates_flags(posthog: Driver) -> Non
     assert results["remote"]["featureFlags"] == {"colour": "blue", "off": False, "pros": True}
     assert results["evaluated"] == {"colour": "blue", "off": False, "pros": True}
     assert results["payload"] == {"hex": "#00f"}
-    assert {"signed_up", "$identify", "$create_alias"} <= set(await event_names(posthog))
+    assert {"signed_up", "paid", "$identify", "$create_alias"} <= set(await event_names(posthog))
     (person,) = (await posthog.state())["persons"]
     assert person["properties"]["email"] == "ada@example.com"

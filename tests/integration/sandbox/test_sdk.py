@@ -20,7 +20,7 @@ BY_RUNTIME = [
 ]
 
 
-async def with_sdk(posthog: Driver, work: Callable[[Posthog], Any]) -> Any:
+async def with_sdk(posthog: Driver, work: Callable[[Posthog], Any], **options: Any) -> Any:
     """Run `work` with a client in a thread, and wait until the client has sent everything."""
 
     def run() -> Any:
@@ -30,6 +30,7 @@ async def with_sdk(posthog: Driver, work: Callable[[Posthog], Any]) -> Any:
             gzip=True,
             debug=True,
             on_error=_fail,
+            **options,
         )
         try:
             result = work(client)
@@ -56,6 +57,19 @@ async def test_the_sdk_captures_events(posthog: Driver) -> None:
     assert events[0]["distinct_id"] == "u_1"
     assert events[0]["properties"]["plan"] == "pro"
     assert events[0]["properties"]["$lib"] == "posthog-python"
+
+
+@pytest.mark.parametrize("compression", ["none", "gzip", "deflate"])
+async def test_the_sdk_captures_events_with_capture_v1(posthog: Driver, compression: str) -> None:
+    def work(client: Posthog) -> None:
+        client.capture("signup", distinct_id="u_1", properties={"plan": "pro"})
+        client.set(distinct_id="u_1", properties={"email": "a@b.com"})
+
+    await with_sdk(posthog, work, capture_mode="v1", capture_compression=compression)
+    state = await posthog.state()
+    assert [event["event"] for event in state["events"]] == ["signup", "$set"]
+    assert state["events"][0]["properties"]["$lib"] == "posthog-python"
+    assert state["persons"][0]["properties"] == {"email": "a@b.com"}
 
 
 async def test_the_sdk_sets_properties_and_aliases(posthog: Driver) -> None:
