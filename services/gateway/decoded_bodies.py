@@ -1,6 +1,6 @@
 """Limits the memory of decoded JSON bodies until their requests are answered.
 
-`body_budget` limits the memory of encoded bodies. A decoded body may take 36 times as much.
+`body_budget` limits the memory of encoded bodies. A decoded body may take 44 times as much.
 """
 
 from __future__ import annotations

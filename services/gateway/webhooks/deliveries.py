@@ -130,7 +130,7 @@ class PostHogDeliveries:
     def _queued(self, body: bytes, request_id: str) -> tuple[QueuedWebhook, bytes]:
         """Return the message to queue, and the response for when it is queued.
 
-        The decoded webhook may take 36 times as much memory as the body. It is a local of this
+        The decoded webhook may take 44 times as much memory as the body. It is a local of this
         method, so that it is freed before the wait for JetStream.
         """
         webhook, body = parse_posthog(body)

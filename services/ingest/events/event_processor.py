@@ -35,7 +35,8 @@ MAX_DECODED_BYTES = 80 * 1024 * 1024
 """Memory that all messages that are decoded at the same time may take. A single message may take
 more."""
 SMALL_BATCH = 1024 * 1024
-"""A batch of up to this many bytes is small: decoded, it takes half of that memory at most."""
+"""A batch of up to this many bytes is small: decoded, it takes little more than half of that memory
+at most."""
 MEMORY_FACTOR = 10
 """A small batch is assumed to take this many times its bytes; ordinary events take less."""
 

@@ -1,6 +1,6 @@
 """Limits the memory that the decoded requests of one process use together.
 
-A request of 8 MB may use 290 MB when it is decoded, and a process handles many at the same time. A
+A request of 8 MB may use 350 MB when it is decoded, and a process handles many at the same time. A
 request that exceeds the remaining budget waits until earlier ones are answered. A request that
 exceeds the whole budget is refused. Small requests, which nearly all are, never wait and are not
 counted: together they use little, and counting them would delay a large request that needs nearly

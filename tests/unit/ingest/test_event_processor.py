@@ -9,6 +9,7 @@ from unittest.mock import patch
 import pytest
 
 from hogsend.contract.errors import PublishRejected, TooLarge, Unavailable
+from hogsend.contract.json_memory import decoded_bytes
 from hogsend.service.dead_letters import DeadLetters, Unprocessable
 from hogsend.service.memory_budget import MemoryBudget
 from hogsend.service.queued_message import QueuedMessage
@@ -314,7 +315,7 @@ async def test_a_batch_that_exceeds_the_byte_budget_is_decoded_in_parts(
     batch: Batch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(event_processor, "SMALL_BATCH", 0)
-    monkeypatch.setattr(event_processor, "MAX_DECODED_BYTES", 2)
+    monkeypatch.setattr(event_processor, "MAX_DECODED_BYTES", 2 * decoded_bytes(b"a"))
     await batch.process("a", "b", "c", "large", "d")
     journal = [line for line in batch.journal if line.startswith("commit")]
     assert journal == ["commit a b", "commit c", "commit large", "commit d"]
