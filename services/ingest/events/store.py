@@ -162,7 +162,7 @@ class EventStore:
                 connection, dict(zip(digests, events, strict=True))
             )
             for digest, event in zip(digests, events, strict=True):
-                if erased and is_erased(event, erased):
+                if is_erased(event, erased):
                     dropped.add(id(event))
                 elif (before := stored.get(digest)) is None:
                     if digest not in new:
