@@ -10,12 +10,14 @@ import pytest
 
 from hogsend.contract.errors import PublishRejected, TooLarge, Unavailable
 from hogsend.contract.json_memory import decoded_bytes
+from hogsend.service.activity import distribution, level
 from hogsend.service.dead_letters import DeadLetters, Unprocessable
 from hogsend.service.memory_budget import MemoryBudget
 from hogsend.service.queued_message import QueuedMessage
 from hogsend.service.retry import RETRIES
 from hogsend.transport.pending_acks import Outcome as PublishOutcome
 from hogsend.transport.publisher import OutgoingMessage
+from services.ingest import metrics
 from services.ingest.dead_letters.publish import RETRY_SECONDS
 from services.ingest.erasure.freshness import FRESH_SECONDS
 from services.ingest.events import event_processor
@@ -254,6 +256,40 @@ async def test_events_of_a_commit_whose_reply_was_lost_are_published(batch: Batc
     assert batch.journal == [
         *("commit a b", "commit a b", "publish a", "publish b", "ack a", "ack b"),
     ]
+
+
+@on_virtual_time
+async def test_stored_repeated_and_published_events_are_counted_apart(batch: Batch) -> None:
+    def counts() -> tuple[int, int, int, int]:
+        activity = metrics.activity().ingest
+        assert activity is not None
+        timed = activity.announced_seconds.counts[-1]
+        return activity.stored, activity.duplicates, activity.announced, timed
+
+    async def erased_later(events: Sequence[IncomingEvent]) -> list[Outcome]:
+        outcomes = await save(events)
+        await asyncio.sleep(FRESH_SECONDS)
+        return outcomes
+
+    save = batch.store.save
+    await batch.process("repeated")
+    batch.store.erased_since = {"erased"}
+    before = counts()
+    with patch.object(batch.store, "save", erased_later):
+        await batch.process("a", "b", "repeated", "erased")
+    changes = [now - earlier for now, earlier in zip(counts(), before, strict=True)]
+    assert changes == [3, 1, 2, 2]
+
+
+async def test_a_batch_and_the_messages_that_wait_after_it_are_measured(batch: Batch) -> None:
+    message = batch.message("a")
+    message.metadata.num_pending = 7
+    sizes, durations = distribution(metrics.BATCH_SIZE), distribution(metrics.BATCH_SECONDS)
+    await batch.processor.process([batch.message("b"), message], decode)
+    assert distribution(metrics.BATCH_SIZE).counts[1] == sizes.counts[1] + 1
+    assert distribution(metrics.BATCH_SECONDS).counts[-1] == durations.counts[-1] + 1
+    assert level(metrics.LAG, stream="WEBHOOKS") == 7
+    assert level(metrics.LAG_SECONDS, stream="WEBHOOKS") > 0
 
 
 class BlockedBatches:
