@@ -330,18 +330,19 @@ async def test_a_transaction_waits_for_the_first_key_before_it_inserts_another(
     assert statuses(await saving) == [Status.STORED] * 9
 
 
+@pytest.mark.parametrize("later", [[], ["2"]], ids=["alone", "in a batch"])
 async def test_an_event_without_a_person_that_another_replica_stores_meanwhile_is_not_stored_again(
-    store: EventStore, other: Any
+    store: EventStore, other: Any, later: list[str]
 ) -> None:
     # No contact or stripe is locked for an event without a person.
     event = incoming("1", "")
     transaction = other.transaction()
     await transaction.start()
     await other.execute(KEY, digest_of(event.key), NOW)
-    saving = asyncio.create_task(store.save([event, incoming("2")]))
+    saving = asyncio.create_task(store.save([event, *map(incoming, later)]))
     await waiting_for_a_lock(other)
     await transaction.commit()
-    assert statuses(await saving) == [Status.REDELIVERED, Status.STORED]
+    assert statuses(await saving) == [Status.REDELIVERED, *(Status.STORED for _ in later)]
 
 
 async def test_events_are_listed_by_the_time_they_happened_whenever_they_arrived(
