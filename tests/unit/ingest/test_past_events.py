@@ -9,24 +9,33 @@ from unittest.mock import AsyncMock, Mock
 import pytest
 
 from hogsend.contract.backfills import PastEvent, PastStored, StorePast
+from hogsend.contract.errors import PublishRejected, TooLarge, Unavailable
 from hogsend.service.dead_letters import Unprocessable
+from hogsend.service.metrics import FAILURES
+from hogsend.transport.pending_acks import Outcome as PublishOutcome
 from hogsend.transport.publisher import OutgoingMessage, Publisher
 from services.ingest.events.outcome import Outcome, Rejected, Saved, Status
 from services.ingest.events.past_events import PastEvents
 from services.ingest.events.store import EventStore
+from services.ingest.metrics import PUBLISHED
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 async def record(
-    outcome: Outcome, *, announce: bool, erased: Collection[int] = ()
+    outcome: Outcome,
+    *,
+    announce: bool,
+    erased: Collection[int] = (),
+    published: PublishOutcome = None,
+    distinct_id: str = "ada",
 ) -> tuple[PastStored, Sequence[OutgoingMessage]]:
     """Store one past event; return the reply, and the messages that were published."""
     store, publisher = Mock(EventStore), Mock(Publisher)
     store.save = AsyncMock(return_value=[outcome])
     store.find_erased = AsyncMock(return_value=set(erased))
-    publisher.publish_all = AsyncMock(return_value=[])
-    event = PastEvent("u-1", "signed_up", "ada", AT, {})
+    publisher.publish_all = AsyncMock(side_effect=lambda messages: [published for _ in messages])
+    event = PastEvent("u-1", "signed_up", distinct_id, AT, {})
     reply = await PastEvents(store, publisher).record(StorePast([event], AT, announce))
     calls = publisher.publish_all.await_args_list
     return reply, calls[0].args[0] if calls else []
@@ -59,3 +68,23 @@ async def test_a_past_event_that_the_database_rejects_is_counted() -> None:
 async def test_an_event_of_a_person_erased_after_the_commit_is_not_announced() -> None:
     outcome = Saved(Status.STORED, "ada")
     assert (await record(outcome, announce=True, erased=[0]))[1] == []
+
+
+async def test_a_backfill_repeats_its_request_while_the_stream_rejects_an_event() -> None:
+    outcome = Saved(Status.STORED, "ada")
+    with pytest.raises(Unavailable, match="the stream is sealed"):
+        await record(outcome, announce=True, published=PublishRejected("the stream is sealed"))
+
+
+async def test_a_past_event_too_large_for_the_bus_is_stored_and_counted_as_a_failure() -> None:
+    failures = FAILURES.labels("past_events", TooLarge.code)._value
+    before = failures.get(), PUBLISHED._value.get()
+    outcome = Saved(Status.STORED, "ada")
+    reply, _ = await record(outcome, announce=True, published=TooLarge("2 MiB"))
+    assert reply == PastStored(stored=1, known=0, rejected=0)
+    assert (failures.get(), PUBLISHED._value.get()) == (before[0] + 1, before[1])
+
+
+async def test_a_past_event_without_an_identity_is_rejected_without_failing_its_page() -> None:
+    reply, published = await record(Saved(Status.STORED, ""), announce=True, distinct_id="")
+    assert (reply, published) == (PastStored(stored=0, known=0, rejected=1), [])
