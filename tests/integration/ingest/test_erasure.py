@@ -166,7 +166,7 @@ async def test_a_second_erasure_deletes_messages_that_a_restored_backup_brought_
         assert all("erasedAt" in line for line in remaining), remaining
 
 
-async def test_events_deleted_before_a_replica_was_killed_are_counted(driver: Driver) -> None:
+async def test_what_was_deleted_before_a_replica_was_killed_or_a_sweep_failed_is_counted(driver: Driver) -> None:
     async with driver.replica():
         for number in range(3):
             await driver.post(f"e{number}", distinct_id="ada", person=ADA)
@@ -179,9 +179,11 @@ async def test_events_deleted_before_a_replica_was_killed_are_counted(driver: Dr
     (job,) = await jobs.claim(announced=False, limit=1)
     # After a replica was killed here, the next one repeats the step and deletes no more events.
     assert [await jobs.delete_events(job) for _ in range(2)] == [3, 0]
+    # A sweep that failed had deleted some messages.
+    await jobs.record_deleted(job, messages=2)
     await jobs.record_sweep(job, messages=4)
     erasure = await jobs.request(id)
-    assert (erasure.events, erasure.messages) == (3, 4)
+    assert (erasure.events, erasure.messages) == (3, 6)
     await database.close()
 
 
