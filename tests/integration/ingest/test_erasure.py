@@ -166,7 +166,9 @@ async def test_a_second_erasure_deletes_messages_that_a_restored_backup_brought_
         assert all("erasedAt" in line for line in remaining), remaining
 
 
-async def test_what_was_deleted_before_a_replica_was_killed_or_a_sweep_failed_is_counted(driver: Driver) -> None:
+async def test_what_was_deleted_before_a_replica_was_killed_or_a_sweep_failed_is_counted(
+    driver: Driver,
+) -> None:
     async with driver.replica():
         for number in range(3):
             await driver.post(f"e{number}", distinct_id="ada", person=ADA)
