@@ -105,7 +105,7 @@ class PostHogDeliveries:
             HTTPException: it is refused; the exception has the status and the reason.
             InvalidPayloadError: its body is JSON with other fields than PostHog sends.
             MalformedJSONError: its body is not JSON.
-            TooLarge: its body is larger than NATS accepts.
+            TooLarge: its body is larger than NATS accepts, or takes too much memory when decoded.
         """
         headers = dict(scope["headers"])
         presented = _presented(headers)

@@ -8,6 +8,7 @@ from uuid import uuid4
 import msgspec
 
 from hogsend.contract import subjects
+from hogsend.contract.errors import TooLarge
 from hogsend.contract.headers import (
     CORRELATION_ID,
     MESSAGE_ID,
@@ -16,7 +17,7 @@ from hogsend.contract.headers import (
     event_message_id,
     format_time,
 )
-from hogsend.contract.json_numbers import decoder
+from hogsend.contract.json_numbers import TooManyValues, decoder
 from hogsend.contract.json_text import NOT_JSON, is_too_deep, repaired_json
 from hogsend.contract.mismatch import Mismatch
 from hogsend.contract.partitions import slot_of
@@ -48,6 +49,7 @@ def parse_posthog(body: bytes) -> tuple[PostHogWebhook, bytes]:
     Raises:
         MalformedJSONError: the body is not JSON, or not UTF-8.
         InvalidPayloadError: it has other fields than PostHog sends, or the event has no identity.
+        TooLarge: it would take too much memory when decoded.
     """
     body = repaired_json(body)
     try:
@@ -55,6 +57,8 @@ def parse_posthog(body: bytes) -> tuple[PostHogWebhook, bytes]:
         if is_too_deep(body):
             raise InvalidPayloadError(TOO_DEEP)
         webhook = _decode(body)
+    except TooManyValues as error:
+        raise TooLarge(str(error)) from None
     except msgspec.ValidationError as error:
         raise _invalid(Mismatch.of(error)) from None
     except NOT_JSON as error:

@@ -25,6 +25,10 @@ _OUT_OF_RANGE = "Number out of range"
 T = TypeVar("T")
 
 
+class TooManyValues(msgspec.ValidationError):
+    """The message would take more memory than `json_memory.MAX_DECODED_BYTES` when decoded."""
+
+
 class _Floats:
     """Parses the floats of one message after another, and limits their exponents."""
 
@@ -56,15 +60,15 @@ def decoder(kind: type[T], max_digits: float = MAX_DIGITS) -> Callable[[bytes], 
     """Make a decoder for JSON from outside, with limits on its numbers and on its size in memory.
 
     The decoder raises the errors of `msgspec.json.decode`. It raises `msgspec.ValidationError` for
-    numbers whose exponents add up to more than `max_digits`, and for a message that would take more
-    memory than `json_memory.MAX_DECODED_BYTES`.
+    numbers whose exponents add up to more than `max_digits`, and `TooManyValues` for a message that
+    would take more memory than `json_memory.MAX_DECODED_BYTES`.
     """
     floats = _Floats(max_digits)
     decode = msgspec.json.Decoder(kind, float_hook=floats.read).decode
 
     def decode_one(body: bytes) -> T:
         if has_too_many_values(body):
-            raise msgspec.ValidationError(TOO_MANY)
+            raise TooManyValues(TOO_MANY)
         floats.start_message()
         return decode(body)
 

@@ -266,6 +266,20 @@ async def test_a_body_over_the_limit_is_413(gateway: FakeGateway, chunked: bool)
     assert gateway.bus.published.messages == []
 
 
+@pytest.mark.parametrize("value", ["{}", "[[[]]]"])
+async def test_a_body_that_takes_too_much_memory_when_decoded_is_413(
+    gateway: FakeGateway, value: str
+) -> None:
+    values = ",".join([value] * (4_000_000 // (len(value) + 1)))
+    data = f'{{"event":{{"event":"e","distinct_id":"u","properties":{{"x":[{values}]}}}}}}'
+    response = await gateway.http.post(
+        URL, content=data, headers={"x-posthog-webhook-secret": SECRET}
+    )
+    assert response.status_code == 413
+    assert "memory" in response.json()["error"]
+    assert gateway.bus.published.messages == []
+
+
 async def test_an_event_of_a_megabyte_with_its_person_is_accepted(gateway: FakeGateway) -> None:
     response = await post(gateway, data=body(filler="x" * 1_600_000))
     assert response.status_code == 200
