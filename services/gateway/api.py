@@ -29,7 +29,7 @@ from services.gateway.host_header import with_valid_host
 from services.gateway.json_request import JSONRequest
 from services.gateway.openapi import openapi_config
 from services.gateway.parts import Parts
-from services.gateway.query_keys import refuse_unknown_query_keys
+from services.gateway.query_keys import refuse_query_keys
 from services.gateway.request_timeouts import with_body_timeout
 from services.gateway.response_headers import with_response_headers
 from services.gateway.routes.activity import get_activity
@@ -136,7 +136,7 @@ def build(parts: Parts, public: PublicUrlSettings, *, partitions: int = 1) -> Li
             "public": _always(public),
         },
         request_class=JSONRequest,
-        before_request=refuse_unknown_query_keys,
+        before_request=refuse_query_keys,
         state=State(
             {
                 "admin_keys": keys,
@@ -164,9 +164,8 @@ def _always(value: object) -> Provide:
 def with_middleware(litestar: Litestar, bus: Connection, settings: GatewaySettings) -> ASGIApp:
     """Wrap the Litestar app; middleware inside it would not see requests for unknown routes."""
     app = litestar.state.decoded_bodies.released_after(with_responses_in_pieces(litestar))
-    app = with_valid_host(with_head_requests(app))
-    app = with_audit_trail(app, bus, ClientAddresses(settings.trusted_proxies))
-    app = with_deliveries(app, litestar.state.deliveries)
+    app = with_audit_trail(with_head_requests(app), bus, ClientAddresses(settings.trusted_proxies))
+    app = with_valid_host(with_deliveries(app, litestar.state.deliveries))
     app = with_content_decoding(app, settings.webhook_max_bytes)
     budget = BodyBudget(settings.webhook_max_bytes)
     app = with_body_timeout(app, settings.http_request_timeout_seconds, budget)

@@ -73,6 +73,21 @@ async def test_two_host_headers_are_400(gateway: FakeGateway) -> None:
     assert response.status_code == 400
 
 
+@pytest.mark.parametrize(
+    "hosts", [[("Host", "a b")], [("Host", "a"), ("Host", "a")]], ids=["invalid", "two"]
+)
+async def test_a_webhook_with_an_invalid_host_header_is_400(
+    gateway: FakeGateway, hosts: list[tuple[str, str]]
+) -> None:
+    response = await gateway.http.post(
+        "/v1/webhooks/posthog",
+        json={"event": {"event": "e", "distinct_id": "u"}},
+        headers=[*hosts, ("x-posthog-webhook-secret", SECRET)],
+    )
+    assert (response.status_code, response.json()) == (400, {"error": "Invalid host header"})
+    assert gateway.bus.published.messages == []
+
+
 @pytest.mark.parametrize("host", ["a", "a:", "a_b.example:3002", "[::1]", "[::1]:3002"])
 async def test_a_host_header_may_be_a_name_or_an_address_with_or_without_a_port(
     gateway: FakeGateway, host: str
