@@ -22,6 +22,7 @@ from hogsend.transport.connection import Connection
 from services.gateway import provisioner
 from services.gateway.auth import ADMIN_SECURITY, admin_only
 from services.gateway.error_responses import RefusalBody, admin_errors, refusal_response
+from services.gateway.query_keys import OTHERS_IGNORED
 from services.gateway.signing_keys import SigningKeys
 from services.gateway.webhooks.secret import WebhookSecret
 
@@ -60,6 +61,7 @@ class ProvisionedBody(msgspec.Struct, frozen=True, kw_only=True, rename="camel")
     summary="Create or repair the destination in PostHog",
     tags=["Admin"],
     security=ADMIN_SECURITY,
+    opt={OTHERS_IGNORED: True},
     responses={
         200: ResponseSpec(ProvisionedBody, description="PostHog delivers to this instance."),
         409: ResponseSpec(RefusalBody, description="This instance lacks a prerequisite."),

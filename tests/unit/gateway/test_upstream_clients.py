@@ -203,6 +203,49 @@ async def test_a_query_key_that_a_route_does_not_know_is_refused(
     assert gateway.bus.sent == []
 
 
+@pytest.mark.parametrize(
+    ("method", "url", "query"),
+    [
+        ("GET", EVENTS, "limit=5&limit=6"),
+        ("GET", EVENTS, "event=a&userId=u&event=a"),
+        ("GET", "/v1/admin/deadletters", "stream=EVENTS&stream=PERSONS"),
+        ("GET", "/v1/contacts/find", "email=a@x.example&email=b@x.example"),
+        ("DELETE", f"/v1/admin/contacts/{ID}", "posthog=true&posthog=false"),
+        ("POST", "/v1/admin/analytics/provision-loop", "placeholder=true&placeholder=false"),
+    ],
+)
+async def test_a_query_key_that_is_given_more_than_once_is_refused(
+    gateway: FakeGateway, method: str, url: str, query: str
+) -> None:
+    response = await gateway.http.request(method, f"{url}?{query}", headers=bearer())
+    assert response.status_code == 400
+    assert "is given more than once" in response.json()["error"]["message"]
+    assert gateway.bus.sent == []
+
+
+@pytest.mark.parametrize("query", ["x=1", "x=1&x=2"])
+@pytest.mark.parametrize("path", ["provision-loop", "provision-loop/", "provision%2Dloop"])
+async def test_provisioning_ignores_other_query_keys(
+    gateway: FakeGateway, path: str, query: str
+) -> None:
+    response = await gateway.http.post(f"/v1/admin/analytics/{path}?{query}", headers=bearer())
+    assert response.status_code == 503
+    assert gateway.bus.sent != []
+
+
+@pytest.mark.parametrize("keys", [("a", "b"), ("a", "a")])
+async def test_an_idempotency_key_that_is_given_more_than_once_is_refused(
+    gateway: FakeGateway, keys: tuple[str, str]
+) -> None:
+    headers = [*bearer().items(), *(("Idempotency-Key", key) for key in keys)]
+    response = await gateway.http.post(
+        "/v1/events", json={"event": "e", "userId": "u"}, headers=headers
+    )
+    assert response.status_code == 400
+    assert "is given more than once" in response.json()["error"]["message"]
+    assert gateway.bus.sent == []
+
+
 async def test_a_request_without_a_key_is_401_before_its_query_is_checked(
     gateway: FakeGateway,
 ) -> None:
