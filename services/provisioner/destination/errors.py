@@ -64,6 +64,10 @@ FAILED_REMEDY = (
     "PostHog itself failed. Nothing has to be set: see its status page, or the log of your own "
     f"PostHog; {RERUN}"
 )
+NO_CURRENT_REMEDY = (
+    "If PostHog works otherwise, set POSTHOG_PROJECT_ID to the id in your PostHog project's URL: "
+    "PostHog is then not asked which project is current."
+)
 NOT_REFRESHED_DETAIL = "PostHog has not refreshed the access token yet"
 NOT_REFRESHED_REMEDY = (
     "Nothing has to be set: it is tried again every minute. See whether PostHog works, and whether "
@@ -234,7 +238,9 @@ def _from_status(
             return _posthog_error("unauthorized", detail, UNAUTHORIZED_REMEDY)
         case 403, _:
             return _posthog_error("missing-scope", detail, remedy or SCOPES_REMEDY)
-        case _, Step.PROJECT:
+        case status, Step.PROJECT:
+            if status is not None and httpx.codes.is_server_error(status) and choice.id is None:
+                remedy = f"{remedy} {NO_CURRENT_REMEDY}"
             return _posthog_error("project-discovery-failed", detail, remedy or DISCOVERY_REMEDY)
         case 404, Step.COLLECTION:
             remedy = (

@@ -7,6 +7,7 @@ import pytest
 from hogsend.posthog.errors import PostHogError, PostHogTimeout, PostHogUnreachable
 from hogsend.posthog.project_choice import ProjectChoice
 from services.provisioner.destination.errors import (
+    NO_CURRENT_REMEDY,
     OPEN_ROUTE_REMEDY,
     Step,
     describe,
@@ -136,9 +137,25 @@ def test_a_remedy_follows_its_cause_at_each_step(
     step: Step, error: PostHogError, names: list[str], not_named: list[str]
 ) -> None:
     remedy = from_posthog(error, step, WEBHOOK_URL, CURRENT).refusal.remediation or ""
+    if step is Step.PROJECT and error.status in {500, 503}:
+        assert remedy.endswith(f" {NO_CURRENT_REMEDY}")
+        remedy = remedy.removesuffix(f" {NO_CURRENT_REMEDY}")
     assert remedy == remedy_of(error, CURRENT)
     assert all(name in remedy for name in names), remedy
     assert not any(name in remedy for name in not_named), remedy
+
+
+@pytest.mark.parametrize("status", [500, 502, 504])
+@pytest.mark.parametrize(
+    ("choice", "is_named"), [(CURRENT, True), (ProjectChoice("7", "provisioned"), False)]
+)
+def test_case_65_a_setting_avoids_a_current_project_that_cannot_be_read(
+    status: int, choice: ProjectChoice, is_named: bool
+) -> None:
+    error = PostHogError("x", status)
+    refusal = from_posthog(error, Step.PROJECT, WEBHOOK_URL, choice).refusal
+    assert refusal.code == "project-discovery-failed"
+    assert ("POSTHOG_PROJECT_ID" in (refusal.remediation or "")) == is_named
 
 
 @pytest.mark.parametrize("error", [PostHogError("x", 404), PostHogError("x", 400), NO_ID])
