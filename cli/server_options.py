@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from cyclopts import Parameter
@@ -38,7 +38,7 @@ class Server:
     """
 
     url: OptionalName = None
-    admin_key: str | None = None
+    admin_key: str | None = field(default=None, repr=False)
     json: Flag = False
 
 

@@ -58,6 +58,10 @@ class Key(msgspec.Struct, frozen=True):
     recipient: str | None = None
     identity: str | None = None
 
+    def __repr__(self) -> str:
+        """Hide the passphrase and the identity."""
+        return f"Key(recipient={self.recipient!r})"
+
 
 class Source(Protocol):
     """A deployment to back up."""

@@ -47,6 +47,10 @@ class UserEntry(msgspec.Struct, frozen=True):
     password: str
     permissions: dict[str, object]
 
+    def __repr__(self) -> str:
+        """Hide the password."""
+        return f"UserEntry(user={self.user!r})"
+
 
 class JetStream(msgspec.Struct, frozen=True):
     """JetStream's storage of streams."""

@@ -76,6 +76,10 @@ class _TokenResponse(msgspec.Struct, frozen=True):
     scoped_teams: Any = None
     scoped_organizations: Any = None
 
+    def __repr__(self) -> str:
+        """Hide the tokens."""
+        return "_TokenResponse(...)"
+
 
 class TokenEndpoint:
     """Exchanges a refresh token for a new grant."""

@@ -85,6 +85,10 @@ class _Authorization(msgspec.Struct, frozen=True):
     client_id: str
     redirect_uri: str
 
+    def __repr__(self) -> str:
+        """Hide the verifier."""
+        return f"_Authorization(token_endpoint={self.token_endpoint!r})"
+
 
 class _Refused(Exception):
     """Connecting failed; `refusal` is the reason that the browser shows."""

@@ -62,6 +62,10 @@ class OAuthGrant(msgspec.Struct, frozen=True, rename="camel"):
     scoped_organizations: list[str] = []
     """Ids of the PostHog organizations that the grant is limited to; empty if it is not limited."""
 
+    def __repr__(self) -> str:
+        """Hide the tokens."""
+        return f"OAuthGrant(scopes={self.scopes!r})"
+
 
 class StoreCredential(msgspec.Struct, frozen=True):
     """A credential to store."""

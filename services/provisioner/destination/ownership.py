@@ -28,6 +28,10 @@ class Ownership(msgspec.Struct, frozen=True):
     """URLs that this instance set on destinations earlier, by destination id."""
     instances: InstanceProbe
 
+    def __repr__(self) -> str:
+        """Hide the secret."""
+        return f"Ownership(webhook_url={self.webhook_url!r})"
+
     async def is_own(self, function: HogFunction) -> bool:
         """Whether this instance may change a destination.
 
