@@ -156,6 +156,7 @@ async def fake_gateway(
     cache: Path | None = None,
     posthog: dict[str, Any] | None = None,
     signing: SigningSecretReply | HogsendError | None = None,
+    public_url: str = "https://t.example.com",
     **settings: Any,
 ) -> AsyncIterator[FakeGateway]:
     """Run the gateway's app with its middleware.
@@ -167,6 +168,7 @@ async def fake_gateway(
         cache: file that stores the digest of the minted secret.
         posthog: further settings for PostHog.
         signing: reply of credentials to the request for signing keys, which is sent at start.
+        public_url: the setting `API_PUBLIC_URL`.
         settings: settings of the gateway.
     """
     bus = FakeConnection()
@@ -205,7 +207,7 @@ async def fake_gateway(
         queue=queue,
         workers=Workers(queue),
     )
-    litestar = build(parts, PublicUrlSettings(api_public_url="https://t.example.com"))
+    litestar = build(parts, PublicUrlSettings(api_public_url=public_url))
     app = with_middleware(litestar, bus, configured)
     transport = httpx.ASGITransport(cast("Any", app), raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:

@@ -259,6 +259,16 @@ async def test_connecting_from_another_origin_is_refused_with_the_public_url(
     assert gateway.bus.sent == []
 
 
+async def test_connecting_is_refused_when_posthog_could_not_redirect_to_this_server() -> None:
+    local = "http://localhost:3002"
+    async with fake_gateway(public_url=local) as gateway:
+        response = await begin(gateway, {"Origin": local})
+        assert (response.status_code, response.json()["error"]) == (409, "no_callback")
+        assert local in response.json()["detail"]
+        assert "hogsend connect posthog" in response.json()["remediation"]
+        assert gateway.bus.sent == []
+
+
 async def test_the_callback_page_does_not_contain_the_authorization_response(
     gateway: FakeGateway,
 ) -> None:

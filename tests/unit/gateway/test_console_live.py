@@ -261,3 +261,14 @@ async def test_watching_requires_a_key_that_may_read(gateway: FakeGateway) -> No
     gateway.bus.is_up = False
     response = await gateway.http.get("/console/live", headers=bearer())
     assert (response.status_code, response.json()["code"]) == (503, "unavailable")
+
+
+async def test_a_page_beyond_the_limit_of_watchers_is_asked_to_wait(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "MAX_WATCHERS", 0)
+    async with fake_gateway() as gateway:
+        response = await gateway.http.get("/console/live", headers=bearer())
+    assert response.status_code == 429
+    assert response.headers["retry-after"]
+    assert bus.handlers == []

@@ -7,11 +7,14 @@ product; case 3 (403 for a valid key that is not full-admin) is tested with the 
 from __future__ import annotations
 
 from typing import Any
+from uuid import UUID
 
 import httpx
 import pytest
 from structlog.testing import capture_logs
 
+from services.gateway.auth import FAILED_KEYS
+from services.gateway.routes.not_offered import NOT_OFFERED
 from tests.unit.gateway.fakes import (
     ADMIN_KEY,
     INGEST_KEY,
@@ -58,6 +61,48 @@ READERS = [
 ]
 
 
+OPEN = {
+    ("POST", "/v1/webhooks/posthog"),
+    ("POST", "/v1/webhooks/{source}"),
+    ("GET", "/v1/health"),
+    ("GET", "/livez"),
+    ("GET", "/readyz"),
+    ("GET", "/.well-known/hogsend-posthog-client.json"),
+    ("GET", "/.well-known/oauth-client.json"),
+    ("GET", "/docs"),
+    ("GET", "/docs/swagger"),
+    ("GET", "/docs/openapi.json"),
+    ("GET", "/docs/oauth2-redirect.html"),
+    ("GET", "/docs/{path}"),
+    ("GET", "/docs/assets/{name}"),
+    ("GET", "/console"),
+    ("GET", "/console/{name}"),
+    ("GET", "/console/connect/callback"),
+    ("POST", "/console/session"),
+    ("DELETE", "/console/session"),
+}
+"""Routes that need no API key."""
+REPORTING = {("POST", "/v1/events"), ("PUT", "/v1/contacts"), ("POST", "/v1/flags/evaluate")}
+"""Routes that an ingest key may call, and a read key may not."""
+PARAMETERS = {int: "7", UUID: "6f2b7a60-5c5b-4f0e-9a55-0f7f0a3c2d11"}
+
+
+def closed_routes(gateway: FakeGateway) -> list[tuple[str, str, str]]:
+    """Return each offered route that needs a key: method, template, and path with parameters."""
+    not_offered = tuple(route.path for route in NOT_OFFERED)
+    closed = []
+    for route in gateway.routes:
+        path = route.path_format
+        for name, parameter in route.path_parameters.items():
+            path = path.replace(f"{{{name}}}", PARAMETERS.get(parameter.type, "x"))
+        closed += [
+            (method, route.path_format, path)
+            for method in sorted(route.methods - {"OPTIONS", "HEAD"})
+            if (method, route.path_format) not in OPEN and not path.startswith(not_offered)
+        ]
+    return closed
+
+
 async def status(gateway: FakeGateway, key: str | None, url: str = CAPABILITIES) -> int:
     headers = bearer(key) if key is not None else {}
     return (await gateway.http.get(url, headers=headers)).status_code
@@ -98,6 +143,34 @@ async def test_case_3_a_key_of_another_scope_is_403(gateway: FakeGateway, key: s
     for method, url in ADMIN_ONLY:
         response = await gateway.http.request(method, url, headers=bearer(key), json={"all": True})
         assert refusal(response) == (403, "Forbidden: insufficient scope"), url
+    assert gateway.bus.sent == []
+
+
+async def test_every_route_requires_a_key_except_those_that_are_listed_as_open(
+    gateway: FakeGateway,
+) -> None:
+    routes = closed_routes(gateway)
+    assert len(routes) > 40
+    for method, template, path in routes:
+        response = await gateway.http.request(method, path, json={})
+        assert response.status_code == 401, f"{method} {template}"
+    assert gateway.bus.sent == []
+
+
+async def test_an_ingest_key_may_only_call_the_routes_that_report(gateway: FakeGateway) -> None:
+    for method, template, path in closed_routes(gateway):
+        is_refused = (method, template) not in REPORTING
+        response = await gateway.http.request(method, path, json={}, headers=bearer(INGEST_KEY))
+        assert (response.status_code == 403) is is_refused, f"{method} {template}"
+    assert gateway.bus.sent == []
+
+
+async def test_a_read_key_changes_nothing(gateway: FakeGateway) -> None:
+    changing = [route for route in closed_routes(gateway) if route[0] != "GET"]
+    assert len(changing) > 20
+    for method, template, path in changing:
+        response = await gateway.http.request(method, path, json={}, headers=bearer(READ_KEY))
+        assert response.status_code == 403, f"{method} {template}"
     assert gateway.bus.sent == []
 
 
@@ -158,6 +231,15 @@ async def test_wrong_keys_are_rate_limited_and_a_valid_key_is_not() -> None:
         reported = await gateway.http.post("/v1/events", headers=bearer(INGEST_KEY), json=event)
         assert reported.status_code == 503
         assert await status(gateway, None, "/livez") == 200
+
+
+async def test_requests_with_an_unknown_key_are_counted(gateway: FakeGateway) -> None:
+    async def increase(key: str | None) -> float:
+        before = FAILED_KEYS._value.get()
+        await status(gateway, key)
+        return FAILED_KEYS._value.get() - before
+
+    assert [await increase(key) for key in ("guess", ADMIN_KEY, INGEST_KEY, None)] == [1, 0, 0, 0]
 
 
 def client_at(gateway: FakeGateway, address: str) -> httpx.AsyncClient:

@@ -158,6 +158,14 @@ async def test_an_unsigned_webhook_is_refused_only_when_signatures_are_required(
         assert "must be signed" in response.json()["error"]
 
 
+@pytest.mark.parametrize("name", ["webhook-id", "webhook-timestamp", "webhook-signature"])
+async def test_a_webhook_with_one_header_of_a_signature_does_not_count_as_unsigned(
+    verifying: FakeGateway, name: str
+) -> None:
+    response = await post(verifying, {name: signed()[name]})
+    assert (response.status_code, response.json()["error"]) == (401, "Invalid webhook signature")
+
+
 async def test_a_signature_does_not_replace_the_secret() -> None:
     async with fake_gateway(posthog={"posthog_signing_secret": KEY}) as gateway:
         response = await gateway.http.post(URL, content=BODY, headers=signed())

@@ -103,6 +103,8 @@ async def test_a_caller_can_wait_until_the_secret_is_loaded(bus: FakeConnection)
     # The secret is not loaded, so this waits until the timeout.
     await secret.wait_until_loaded(within=0)
     waiting = asyncio.create_task(secret.wait_until_loaded(within=60))
+    await settle()
+    assert not waiting.done()
     await refresh_with(bus, secret, UNREADABLE)
     await waiting
 
@@ -154,6 +156,18 @@ async def test_a_secret_that_was_deleted_does_not_open_the_route(
     assert opened.check(None) is SecretCheck.MATCH
     await refresh_with(bus, opened, minted("two", version=6))
     assert opened.check(None) is SecretCheck.MISMATCH
+
+
+async def test_a_deleted_secret_whose_digest_alone_is_on_disk_does_not_open_the_route(
+    bus: FakeConnection, tmp_path: Path
+) -> None:
+    cache = tmp_path / "webhook-secret.json"
+    # An earlier version, or a backup, left the digest without the marker file.
+    cache.write_bytes(msgspec.json.encode(minted("one", version=4)))
+    secret = secret_of(bus, cache=cache)
+    await refresh_with(bus, secret, WebhookSecretReply(version=5, state="absent"))
+    assert secret.check(None) is SecretCheck.UNKNOWN
+    assert secret.missing
 
 
 async def test_a_secret_removed_from_the_environment_does_not_open_the_route(
@@ -249,6 +263,23 @@ async def test_a_loaded_secret_stays_valid_while_credentials_does_not_reply(
     assert secret.check(b"one") is SecretCheck.MATCH
 
 
+async def test_a_secret_that_may_have_changed_is_requested_again_at_once_after_a_failure(
+    bus: FakeConnection,
+) -> None:
+    watcher = CredentialWatcher("posthog")
+    secret = WebhookSecret(bus, watcher, None, None)
+    await refresh_with(bus, secret, minted("one"))
+    revalidating = asyncio.create_task(watcher.revalidate())
+    await settle()
+    bus.reply_with(CREDENTIALS_WEBHOOK_SECRET, UNAVAILABLE)
+    await secret.refresh()
+    bus.reply_with(CREDENTIALS_WEBHOOK_SECRET, minted("two", version=2))
+    await settle()
+    assert secret.check(b"two") is SecretCheck.MATCH
+    revalidating.cancel()
+    await asyncio.wait({revalidating})
+
+
 async def test_the_next_process_loads_the_digest_of_the_secret_from_the_cache(
     bus: FakeConnection, tmp_path: Path
 ) -> None:
@@ -273,12 +304,17 @@ async def test_the_absence_of_a_secret_is_not_cached_for_the_next_process(
     assert not secret_of(bus, cache=cache).can_check
 
 
+@pytest.mark.parametrize("cached", [ABSENT, UNREADABLE, minted("earlier")])
 def test_a_configured_secret_takes_precedence_over_the_cache(
-    bus: FakeConnection, tmp_path: Path
+    bus: FakeConnection, tmp_path: Path, cached: WebhookSecretReply
 ) -> None:
     cache = tmp_path / "webhook-secret.json"
-    cache.write_text('{"version":1,"state":"absent"}')
-    assert secret_of(bus, "s3cret", cache).check(None) is SecretCheck.MISMATCH
+    cache.write_bytes(msgspec.json.encode(cached))
+    secret = secret_of(bus, "s3cret", cache)
+    for presented in (b"earlier", None):
+        assert secret.check(presented) is SecretCheck.MISMATCH
+    assert secret.version is None
+    assert (secret.missing, secret.unreadable) == (False, False)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff", b"[]", b'{"state":"odd"}'])
@@ -380,7 +416,10 @@ async def test_an_unknown_secret_is_requested_at_most_once_a_second(
     bus.reply_with(CREDENTIALS_WEBHOOK_SECRET, minted("second", 2))
     # This gateway was not notified of the change.
     assert secret.check(b"second") is SecretCheck.MISMATCH
-    assert await secret.check_again(None) is SecretCheck.MISMATCH
+    requests = len(bus.sent)
+    for nothing in (None, b""):
+        assert await secret.check_again(nothing) is SecretCheck.MISMATCH
+    assert len(bus.sent) == requests
     assert await secret.check_again(b"second") is SecretCheck.MATCH
     requests = len(bus.sent)
     for _ in range(3):
