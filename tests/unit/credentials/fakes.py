@@ -414,6 +414,8 @@ class FakeAuthorizationServer:
             "client_id_metadata_document_supported": True,
         }
         self.discovery_status = 200
+        self.discovery: Exception | bytes | None = None
+        """An error, or a body in place of the document."""
         self.unreachable = False
         self.token_status = 200
         self.tokens: dict[str, Any] | bytes = {
@@ -429,6 +431,10 @@ class FakeAuthorizationServer:
         self.requests.append(request)
         if self.unreachable:
             raise httpx.ReadTimeout("too slow")
+        if isinstance(self.discovery, Exception):
+            raise self.discovery
+        if self.discovery is not None:
+            return httpx.Response(200, content=self.discovery)
         if request.method == "GET":
             return httpx.Response(self.discovery_status, json=self.document)
         if isinstance(self.tokens, bytes):

@@ -17,6 +17,7 @@ from hogsend.contract.authorizations import (
 )
 from hogsend.contract.errors import Unavailable
 from hogsend.posthog.pkce import PkceSession
+from hogsend.service.ssrf import AddressRefused
 from tests.unit.credentials.conftest import Driver, Replica
 from tests.unit.credentials.fakes import EU
 
@@ -274,6 +275,25 @@ async def test_endpoints_inside_the_network_are_not_called(
     started = await begin(replica)
     assert started.refusal is not None
     assert "OUTBOUND_ALLOW" in started.refusal.detail
+
+
+@pytest.mark.parametrize(
+    ("problem", "text"),
+    [
+        (AddressRefused("10.0.0.1"), "10.0.0.1 is not at a public address"),
+        (b" " * (64 * 1024 + 1), "answered at too great a length"),
+    ],
+    ids=["an address inside the network", "a document over 64 KiB"],
+)
+async def test_a_discovery_document_that_may_not_be_read_is_refused_with_the_reason(
+    driver: Driver, replica: Replica, problem: Exception | bytes, text: str
+) -> None:
+    driver.posthog.discovery = problem
+    started = await begin(replica)
+    assert refused(started) == "discovery_failed"
+    assert started.refusal is not None
+    assert text in started.refusal.detail
+    assert driver.waiting.rows == {}
 
 
 async def test_a_posthog_without_an_oauth_server_is_refused_with_the_alternative(

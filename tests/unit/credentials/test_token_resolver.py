@@ -185,6 +185,20 @@ async def test_a_grant_that_waits_for_its_refresh_is_not_reported_as_missing(
     assert (reply.token, reply.not_refreshed) == (personal_key, None)
 
 
+async def test_a_grant_is_not_reported_as_missing_when_postgresql_fails_during_its_refresh(
+    driver: Driver, replica: Replica
+) -> None:
+    await driver.put(driver.grant(left=0))
+    driver.endpoint.failure = RefreshFailed("HTTP 503")
+    driver.endpoint.responding.clear()
+    request = asyncio.create_task(replica.token())
+    await driver.endpoint.arrived.wait()
+    driver.store.available = False
+    driver.endpoint.responding.set()
+    reply = await request
+    assert (reply.source, reply.not_refreshed) == ("none", "PostgreSQL is not available")
+
+
 async def test_a_grant_that_another_replica_refreshes_is_not_reported_as_missing(
     driver: Driver, replica: Replica
 ) -> None:
