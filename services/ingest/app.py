@@ -78,7 +78,7 @@ def create_app(
         batch_size: most messages of a stream in one transaction.
         background: further background tasks.
         limits: the operator's limits of streams.
-        settle_seconds: pause between the two sweeps of an erasure.
+        settle_seconds: pause between two sweeps of an erasure.
         partitions: number of partitions of webhooks. Each is consumed in order; with one partition
             no order is kept.
         pace: intervals and timeouts of sharing the partitions.

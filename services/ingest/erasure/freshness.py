@@ -7,10 +7,11 @@ import asyncio
 FRESH_SECONDS = 10.0
 """Data that was read longer ago is stale: check for an erasure, or read it again, then publish.
 
-An erasure sweeps the streams twice, `SETTLE_SECONDS` (60) apart. What was read before the erasure
-and is published within this time, plus the publisher's own deadline, is in its stream before the
-second sweep, which deletes it. What a process publishes later, for example because it was frozen
-(SIGSTOP), no sweep would find: it would stay on the bus.
+An erasure sweeps the streams every `SETTLE_SECONDS` (60), at least twice and until a sweep finds no
+message. What was read before the erasure, or from a message that a sweep deleted, and is published
+within this time, plus the publisher's own deadline, is in its stream before the next sweep, which
+deletes it. What a process publishes later, for example because it was frozen (SIGSTOP), no sweep
+would find: it would stay on the bus.
 """
 
 

@@ -31,7 +31,10 @@ CLAIM_SECONDS = 120.0
 """How long a claim of a job lasts unless it is renewed. Afterwards another replica repeats the
 step, which is harmless, but reads every stream once more."""
 SETTLE_SECONDS = 60.0
-"""Pause between the two sweeps. A batch that was stored before the erasure is published in it."""
+"""Pause between two sweeps. A batch that was stored before the erasure is published in it."""
+MAX_SWEEPING_SECONDS = 3600.0
+"""An erasure finishes this long after its first sweep even if each sweep finds messages: a service
+keeps publishing about the time before the erasure."""
 DELETE_SECONDS = 600.0
 """Time limit of the query for one person's events in a partition. A partition whose index is not
 built yet is read as a whole."""
@@ -49,14 +52,14 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     person: Person
     requested_at: datetime
     is_swept: bool
-    """Whether the first sweep is done, and the second is due."""
+    """Whether the first sweep is done, and a later one is due."""
 
 
 class ErasureJobs:
     """The stored erasures. Every method raises `Unavailable` while PostgreSQL is unavailable."""
 
     def __init__(self, database: Database, *, settle_seconds: float = SETTLE_SECONDS) -> None:
-        """Store jobs in `database`; wait `settle_seconds` before the second sweep."""
+        """Store jobs in `database`; wait `settle_seconds` between two sweeps."""
         self._database = database
         self._settle_seconds = settle_seconds
 
@@ -164,13 +167,21 @@ class ErasureJobs:
         async with self._database.acquire() as connection:
             await _queries.add_deleted(connection, id=job.id, events=0, messages=messages)
 
-    async def record_sweep(self, job: Job, *, messages: int) -> None:
-        """Record a finished sweep; the second sweep finishes the job."""
+    async def record_sweep(self, job: Job, *, messages: int) -> bool:
+        """Record a sweep; return whether it finished the job.
+
+        That is a second or later sweep that deleted no message. If it deleted some, others may have
+        been replayed from them just before, and are in a part of the streams that it had read.
+        """
         async with self._database.acquire() as connection, connection.transaction():
             await _queries.add_deleted(connection, id=job.id, events=0, messages=messages)
             await _queries.mark_swept(connection, id=job.id, seconds=self._settle_seconds)
-            if job.is_swept:
-                await _queries.finish(connection, id=job.id)
+            if not job.is_swept:
+                return False
+            finished = await _queries.finish(
+                connection, id=job.id, messages=messages, seconds=MAX_SWEEPING_SECONDS
+            )
+        return finished is not None
 
 
 async def _forget(connection: Any, id: UUID) -> None:

@@ -57,14 +57,17 @@ UPDATE erasures SET announced_at = now(), due_at = now() WHERE id = :id AND anno
 UPDATE erasures SET events = events + :events, messages = messages + :messages WHERE id = :id;
 
 -- name: mark_swept(id, seconds)!
--- Record a sweep, and when the second one is due.
+-- Record a sweep, and when the next one is due.
 UPDATE erasures SET swept_at = coalesce(swept_at, now()),
     due_at = now() + make_interval(secs => :seconds)
 WHERE id = :id;
 
--- name: finish(id)!
--- Finish a job, and delete the person's identities from it.
-UPDATE erasures SET finished_at = now(), person = NULL WHERE id = :id;
+-- name: finish(id, messages, seconds)^
+-- Finish a job whose last sweep deleted some number of messages, and delete the person's identities from it. If
+-- there were any, the job finishes only if its first sweep was some seconds ago.
+UPDATE erasures SET finished_at = now(), person = NULL
+WHERE id = :id AND (:messages::integer = 0 OR swept_at < now() - make_interval(secs => :seconds))
+RETURNING id;
 
 -- name: lock_events(contacts, relation, begins, ends, limit)
 -- Events of a person in one partition, locked until they are deleted.

@@ -1,9 +1,11 @@
-"""Finishes erasures: announces each, deletes its events, and sweeps the streams twice.
+"""Finishes erasures: announces each, deletes its events, and sweeps the streams.
 
-The second sweep is for batches that were stored before the erasure and published after the first
-sweep. A sweep reads every stream from end to end, which may take minutes. So one sweep serves all
-erasures that wait, and other erasures are announced meanwhile. Every step may be repeated: if a
-replica dies, another one continues.
+There are at least two sweeps. The second one is for batches that were stored before the erasure and
+published after the first sweep. Sweeps are repeated until one finds no message.
+
+A sweep reads every stream from end to end, which may take minutes. So one sweep serves all erasures
+that wait, and other erasures are announced meanwhile. Every step may be repeated: if a replica
+dies, another one continues.
 """
 
 from __future__ import annotations
@@ -143,12 +145,12 @@ class ErasureWorker:
             raise
         for job in ready:
             count = messages[erased[job.id]]
-            await self._jobs.record_sweep(job, messages=count)
+            finished = await self._jobs.record_sweep(job, messages=count)
             log.info(
                 "the streams were swept for a person",
                 erasure=str(job.id),
                 messages=count,
-                finished=job.is_swept,
+                finished=finished,
             )
 
 

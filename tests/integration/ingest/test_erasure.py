@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import msgspec
@@ -19,7 +19,7 @@ from hogsend.contract.users import User
 from hogsend.service import streams
 from hogsend.service.database import Database
 from services.ingest.app import MIGRATIONS
-from services.ingest.erasure.jobs import ErasureJobs, Job
+from services.ingest.erasure.jobs import MAX_SWEEPING_SECONDS, ErasureJobs, Job
 from services.ingest.replay.announced import AnnouncedEvents
 from tests.integration import harness
 from tests.integration.ingest.driver import Driver
@@ -245,6 +245,39 @@ async def test_a_renewed_job_is_not_claimed_by_another_replica_until_its_step_en
     await database.close()
 
 
+async def test_sweeps_are_repeated_until_one_deletes_no_message_or_for_an_hour(
+    driver: Driver,
+) -> None:
+    async with driver.replica():
+        await driver.post("e1", distinct_id="ada", person=ADA)
+        await driver.drained()
+    database = Database(driver.database_url, "ingest", MIGRATIONS, pool_size=2)
+    await database.connect()
+    jobs = ErasureJobs(database, settle_seconds=0)
+    await jobs.request(await contact_id(driver, "ada@example.com"))
+    (job,) = await jobs.claim(announced=False, limit=1)
+    await jobs.mark_announced(job)
+
+    async def finishes(*, messages: int) -> bool:
+        (job,) = await jobs.claim(announced=True, limit=1)
+        return await jobs.record_sweep(job, messages=messages)
+
+    # The second sweep always follows, and a later one each time that messages were deleted.
+    assert [await finishes(messages=count) for count in (0, 2, 1)] == [False] * 3
+    assert await finishes(messages=0)
+    assert await jobs.claim(announced=True, limit=1) == []
+    restore = (
+        "UPDATE ingest.erasures SET finished_at = NULL, person = $1::jsonb, "
+        "swept_at = now() - $2::interval"
+    )
+    person = msgspec.json.encode(job.person).decode()
+    await driver.rows.execute(restore, person, timedelta(seconds=MAX_SWEEPING_SECONDS / 2))
+    assert not await finishes(messages=1)
+    await driver.rows.execute(restore, person, timedelta(seconds=MAX_SWEEPING_SECONDS + 1))
+    assert await finishes(messages=1)
+    await database.close()
+
+
 async def everything(driver: Driver) -> set[str]:
     """All rows of ingest's tables about people, as text."""
     all_rows: set[str] = set()
@@ -294,7 +327,7 @@ async def test_an_erasure_changes_no_row_of_other_people(driver: Driver) -> None
     for _ in range(2):
         (job,) = await jobs.claim(announced=True, limit=9)
         assert str(job.id) == erasure.id
-        await jobs.record_sweep(job, messages=1)
+        await jobs.record_sweep(job, messages=0)
     for announced in (False, True):
         assert await jobs.claim(announced=announced, limit=9) == [], (
             "one job is finished, the other is not due"

@@ -468,8 +468,9 @@ class Counted(Jobs):
     async def record_deleted(self, _: Job, *, messages: int) -> None:
         self.messages.append(("deleted", messages))
 
-    async def record_sweep(self, _: Job, *, messages: int) -> None:
+    async def record_sweep(self, job: Job, *, messages: int) -> bool:
         self.messages.append(("swept", messages))
+        return job.is_swept
 
 
 UNAVAILABLE = Unavailable("PostgreSQL is not available")
@@ -586,8 +587,9 @@ class Several:
     async def mark_announced(self, _: Job) -> None:
         """Do nothing: other tests cover the sweep that follows."""
 
-    async def record_sweep(self, job: Job, *, messages: int) -> None:
+    async def record_sweep(self, job: Job, *, messages: int) -> bool:
         self.messages[job.id] = messages
+        return job.is_swept
 
 
 def job_of(number: int, *names: str) -> Job:
