@@ -28,6 +28,12 @@ from services.ingest.replay.filters import (
 
 MAX_CONSUMERS = 1000
 """Most consumers of one stream. Each takes memory, and the server matches every message with it."""
+MAX_ACK_PENDING = 20_000
+"""Most unacknowledged messages of one consumer, which the server keeps in memory.
+
+A request for more gets this limit instead of a refusal: `PullSubscribe` and `SubscribeSync` of
+nats.go set `max_ack_pending` to 65,536 by default.
+"""
 MAX_BODY_BYTES = 64 * 1024
 
 _DAY = 24 * 60 * 60 * 10**9
@@ -92,7 +98,7 @@ class Config(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     rate_limit_bps: Annotated[int, Meta(ge=0)] | None = None
     sample_freq: Text | None = None
     max_waiting: Annotated[int, Meta(ge=0, le=4096)] | None = None
-    max_ack_pending: Annotated[int, Meta(ge=0, le=20_000)] | None = None
+    max_ack_pending: Annotated[int, Meta(ge=0)] | None = None
     headers_only: bool | None = None
     max_batch: Count | None = None
     max_expires: Duration | None = None
@@ -235,6 +241,8 @@ def _creation(
     if config.name is None:
         config.name = name
     _check_subjects(config, subject_filter)
+    if config.max_ack_pending is not None:
+        config.max_ack_pending = min(config.max_ack_pending, MAX_ACK_PENDING)
     if config.durable_name is None and (config.inactive_threshold or 0) > _DAY:
         raise Refused("a consumer that is not durable is kept idle for a day at most")
     requested_filters = _filters(config)
@@ -311,6 +319,6 @@ def _is_random(part: str) -> bool:
 def not_deleted(name: str) -> Refused:
     """The error for a consumer that only an operator deletes."""
     return Refused(
-        f"only an operator deletes the consumer {name!r}, with `hogsend consumers delete`; one "
-        "that is not durable goes by itself once it is idle"
+        f"only an operator deletes the consumer {name!r}, with `hogsend consumers delete`; "
+        "NATS deletes one that is not durable when it is idle"
     )

@@ -182,7 +182,6 @@ def test_a_deliver_subject_in_the_inbox_of_an_external_user_is_accepted(user: Us
         {"Deliver_Subject": "hogsend.rpc.ingest.purge"},
         {"direct": True},
         {"max_ack_pending": -1},
-        {"max_ack_pending": 20_001},
         {"max_waiting": 100_000},
         {"inactive_threshold": 2 * 86400 * 10**9},
         {"num_replicas": 7},
@@ -199,6 +198,19 @@ def test_a_configuration_with_an_unknown_or_too_costly_field_is_refused(
 ) -> None:
     with pytest.raises(Refused):
         passed_on_for(**config)
+
+
+@pytest.mark.parametrize(("requested", "passed_on"), [(0, 0), (20_000, 20_000), (65_536, 20_000)])
+def test_more_unacknowledged_messages_than_allowed_are_requested_as_the_most_allowed(
+    requested: int, passed_on: int
+) -> None:
+    # 65,536 is what PullSubscribe and SubscribeSync of nats.go request by default.
+    config = passed_on_for(max_ack_pending=requested)["config"]
+    assert config == {
+        "name": "mine",
+        "filter_subjects": EVERYTHING,
+        "max_ack_pending": passed_on,
+    }
 
 
 @pytest.mark.parametrize(
