@@ -62,8 +62,8 @@ def page() -> str:
         "",
         (
             "The replicas of a service subscribe as a queue group, so one of them replies. They "
-            "are registered as NATS services (`nats micro ls`). An error has the header "
-            "`Nats-Service-Error-Code`."
+            "are registered as NATS services, which `nats micro ls` lists for `operator`. An error "
+            "has the header `Nats-Service-Error-Code`."
         ),
         "",
         "| subject | request | reply | callers | |",
@@ -145,7 +145,7 @@ def _for_external_services() -> list[str]:
 
 
 def _clients() -> list[str]:
-    """Examples for stock NATS clients. Tests run those in Python, JavaScript and Go."""
+    """Examples for stock NATS clients, which tests/integration/bus/test_clients.py runs."""
     folder = Path("docs") / "examples" / "clients"
     command = (examples.ROOT / folder / "nats.console").read_text().splitlines()
     return [
@@ -174,20 +174,44 @@ def _clients() -> list[str]:
         "",
         (
             "Creating a durable that exists with another configuration fails with "
-            "`consumer already exists`. A pull request may wait for at most ten minutes. Messages "
-            "that arrive for a longer one are delivered with the next pull request. With "
-            "`operator.env`, stock tools use JetStream directly."
+            "`consumer already exists`. A `max_ack_pending` above 20,000 becomes 20,000. A pull "
+            "request may wait for at most ten minutes. Messages that arrive for a longer one are "
+            "delivered with the next pull request. With `operator.env`, stock tools use JetStream "
+            "directly."
         ),
         "",
         (
-            "Tests run the programs in Python and JavaScript, and the one in Go if `go` is "
-            "installed (last with nats.go 1.53.1 and Go 1.27). The lines for the `nats` command "
-            "were compared with its source of July 2026, but not run."
+            "Tests run the programs in Python and JavaScript, the one in Go if `go` is installed "
+            "(last with nats.go 1.53.1 and Go 1.27), and the commands if `nats` is installed (last "
+            "with natscli of July 2026)."
         ),
         *("", "### nats.py", "", examples.block(str(folder / "nats_py.py"))),
         *("", "### nats.js", "", examples.block(str(folder / "nats_js.mjs"))),
         *("", "### nats.go", "", examples.block(str(folder / "nats_go.go"))),
-        *("", "### The nats command", "", "```console", *command, "```"),
+        *("", "### The nats command", "", "```console", *command, "```", ""),
+        (
+            "- Without the inbox prefix, commands end with `context deadline exceeded`, and `nats "
+            "subscribe --all` prints nothing. A function does not reach `xargs` or other scripts: "
+            "`nats context save hogsend --select` writes address, password and prefix to a file "
+            "below `~/.config/nats`, which the command reads from then on."
+        ),
+        (
+            "- If fewer than ten events wait, `nats consumer next --count 10` ends after five "
+            "seconds with `could not Acknowledge message`. The events that it printed are "
+            "acknowledged."
+        ),
+        (
+            "- `subscriber` and `app` may not list streams, consumers or services, or read single "
+            "messages: `nats stream ls`, `stream report`, `stream get`, `consumer ls`, `consumer "
+            "report` and `kv ls` end with `context deadline exceeded`, and `nats micro ls` prints "
+            "`No results received`. `nats request` without permission ends without a reply."
+        ),
+        (
+            "- No user has the rights of NATS' system account, so `nats server list`, `server "
+            "ping`, `server report` and `account report` find nothing, also for `operator`. `nats "
+            "server check jetstream`, `check stream` and `check consumer` work."
+        ),
+        "- `nats rtt` fails, because it does not use the password in `NATS_URL`.",
     ]
 
 

@@ -15,15 +15,18 @@ import pytest
 from dotenv import dotenv_values
 
 from cli.stack import nats
+from hogsend.contract.persons import ANALYTICS_PERSON, GetPerson, Person
 from hogsend.contract.streams import StreamName
 from hogsend.contract.users import User
 from hogsend.service import streams
-from tests.integration.harness import connected, consumer_api
+from hogsend.service.router import ServiceRouter
+from tests.integration.harness import connected, consumer_api, serving
 from tests.node_tools import needs_node_tools
 from tests.servers import Servers, _password
 
 ROOT = Path(__file__).parents[3]
 RECIPES = ROOT / "docs" / "examples" / "clients"
+NATS_COMMANDS = RECIPES / "nats.console"
 NODE_MODULES = ROOT / "tests" / "nats_js" / "node_modules"
 OUTPUT = [
     "stream: EVENTS",
@@ -32,6 +35,14 @@ OUTPUT = [
     "ordered: hogsend.events.signed_up",
     "credential: posthog",
 ]
+
+
+persons = ServiceRouter()
+
+
+@persons.endpoint(ANALYTICS_PERSON)
+async def person(request: GetPerson) -> Person:
+    return Person({"plan": "pro", "of": request.distinct_id})
 
 
 @pytest.fixture
@@ -124,6 +135,38 @@ async def test_the_recipe_for_nats_go_prints_events_and_the_credential(
         ("event", {"userId": "u_1"}),
         ("event", {"userId": "u_2"}),
     ]
+
+
+@pytest.mark.skipif(shutil.which("nats") is None, reason="the nats command is not installed")
+async def test_the_commands_for_nats_show_events_the_credential_a_person_and_streams(
+    servers: Servers, bus: None, tmp_path: Path
+) -> None:
+    (tmp_path / ".hogsend").mkdir()
+    for user in (User.SUBSCRIBER, User.APP, User.OPERATOR):
+        text = nats.env_file_lines(user, _password(user), f"127.0.0.1:{servers.nats_port}")
+        (tmp_path / ".hogsend" / f"{user}.env").write_text(text)
+    lines = [line.removeprefix("$ ") for line in NATS_COMMANDS.read_text().splitlines()]
+    # Two events are in the stream, and the command for them would wait for ten.
+    script = "\n".join(lines).replace("--count 10", "--count 2").replace("--all", "--all --count 2")
+    script = script.replace("--last-per-subject", "--last-per-subject --count 1")
+    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
+    async with (
+        serving(servers, User.ANALYTICS, persons),
+        connected(servers, User.ANALYTICS) as analytics,
+    ):
+        await streams.reconcile(analytics.js, User.ANALYTICS)
+        shown = await output_of("bash", "-euc", script, environment=environment, directory=tmp_path)
+        stored = await analytics.js.get_last_msg(StreamName.PERSONS, "hogsend.persons.set")
+    text = "\n".join(shown)
+    assert shown.count("Acknowledged message") == 2
+    assert shown.count('{"userId":"u_1"}') == shown.count('{"userId":"u_2"}') == 2
+    assert '{"provider":"posthog","version":2}' in shown
+    assert '{"properties":{"plan":"pro","of":"u_1"}}' in shown
+    assert stored.data == b'{"distinctId":"u_1","set":{"plan":"pro"}}'
+    assert "Stream Report" in text
+    assert "Consumer report for EVENTS" in text
+    assert "mailer" in text.partition("Consumer report for EVENTS")[2]
+    assert "hogsend-analytics" in text
 
 
 async def build_recipe(directory: Path) -> Path:

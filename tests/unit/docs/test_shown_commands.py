@@ -13,6 +13,8 @@ SECRET_IN_AN_ARGUMENT = re.compile(
     r"""-H\s+\\?["']Authorization: Bearer \$|--admin-key[ =]\\?["']?\$"""
 )
 
+NATS_WITH_PREFIX = '$ nats() { command nats --inbox-prefix "$NATS_INBOX_PREFIX" "$@"; }'
+
 
 def test_no_shown_command_has_a_key_in_its_arguments() -> None:
     """Any user can read the arguments of all processes, but not their environment or pipes."""
@@ -23,3 +25,24 @@ def test_no_shown_command_has_a_key_in_its_arguments() -> None:
         if file.is_file() and (match := SECRET_IN_AN_ARGUMENT.search(file.read_text()))
     }
     assert matches == {}
+
+
+def test_every_shown_nats_command_is_given_the_inbox_prefix() -> None:
+    """The server refuses replies to any other inbox, and the command then waits in vain.
+
+    A shell function gives the prefix, which does not reach a program that `xargs` starts.
+    """
+    # bus.md contains nats.console.
+    pages = [page for page in (ROOT / "docs").rglob("*.md") if page.name != "bus.md"]
+    blocks = [
+        (file.name, block)
+        for file in (*pages, ROOT / "docs/examples/clients/nats.console")
+        for block in re.split(r"^```.*$", file.read_text(), flags=re.MULTILINE)
+        if re.search(r"^\$ .*\bnats (stream|consumer|micro|subscribe)", block, re.MULTILINE)
+    ]
+    assert {name for name, _ in blocks} == {"HogsendStreamNearlyFull.md", "nats.console"}
+    for name, block in blocks:
+        before, defined, after = block.partition(NATS_WITH_PREFIX)
+        assert defined, name
+        assert not re.search(r"^\$ nats ", before, re.MULTILINE), name
+        assert not re.search(r"xargs .*\bnats\b", after), name
