@@ -165,19 +165,25 @@ def _clients() -> list[str]:
             "refuses these with a JetStream error of code 403:"
         ),
         "",
-        "- a `deliver_subject` outside of your inbox prefix",
+        "- a `deliver_subject` that is not below an inbox prefix of these users",
         "- an update of a consumer",
+        "- an `inactive_threshold` above a day, unless the consumer is durable",
         (
             "- deleting a durable, which an operator does with "
             "`hogsend consumers delete EVENTS <name>`"
         ),
         "",
         (
-            "Creating a durable that exists with another configuration fails with "
-            "`consumer already exists`. A `max_ack_pending` above 20,000 becomes 20,000. A pull "
-            "request may wait for at most ten minutes. Messages that arrive for a longer one are "
-            "delivered with the next pull request. With `operator.env`, stock tools use JetStream "
-            "directly."
+            "A setting is refused with code 400 if it is unknown or above its limit: "
+            "`max_waiting` 4,096, a duration of a year. A `max_ack_pending` above 20,000 becomes "
+            "20,000. A stream can have 1000 consumers. Creating a durable that exists with another "
+            "configuration fails with `consumer already exists`."
+        ),
+        "",
+        (
+            "A pull request may wait for at most ten minutes. Messages that arrive for a longer "
+            "one are delivered with the next pull request. With `operator.env`, stock tools use "
+            "JetStream directly."
         ),
         "",
         (

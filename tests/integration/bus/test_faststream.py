@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import anyio
 import msgspec
 import pytest
-from faststream import FastStream
+from faststream import AckPolicy, FastStream
 from faststream.exceptions import NackMessage, SkipMessage, StopConsume
 from faststream.nats import JStream, NatsBroker, NatsRouter, PullSub, TestNatsBroker
 from faststream.nats.annotations import NatsMessage
@@ -177,6 +177,28 @@ async def test_faststreams_own_broker_reads_events_with_the_users_inbox_and_an_u
     async with FastStream(broker, logger=None):
         await announce(ingest, event("1"))
         await eventually(lambda: got)
+
+
+async def test_a_subscriber_of_faststream_that_naks_on_errors_receives_a_failed_event_again(
+    servers: Servers, ingest: Connection
+) -> None:
+    broker, got = broker_of(servers), list[str]()
+
+    @broker.subscriber(
+        "hogsend.events.*",
+        stream="EVENTS",
+        durable="own",
+        pull_sub=SHORT_PULL,
+        ack_policy=AckPolicy.NACK_ON_ERROR,
+    )
+    async def fail_once(event: Event) -> None:
+        got.append(event.id)
+        if len(got) == 1:
+            raise ValueError
+
+    async with running(broker):
+        await announce(ingest, event("1"))
+        await eventually(lambda: got == ["1", "1"])
 
 
 async def test_an_app_does_not_start_on_a_durable_that_reads_other_events(
