@@ -14,12 +14,16 @@ others."""
 
 _ADDRESS = re.compile(r"[^\s@<>]+@[^\s@<>]+")
 
-_AROUND = "'\"`\u200b\u200c\u200d\u2060"
+_QUOTES, _ZERO_WIDTH = "'\"`", "\u200b\u200c\u200d\u2060"
 """Quotes and zero-width characters, which copied texts often start or end with."""
+
+_AROUND = _QUOTES + _ZERO_WIDTH
 
 _PLACEHOLDERS = frozenset(
     {
         "anonymous",
+        "anonymous-user",
+        "anonymous_user",
         "guest",
         "distinctid",
         "distinct_id",
@@ -36,8 +40,14 @@ _PLACEHOLDERS = frozenset(
         "nil",
         "nan",
         "optional(nil)",
+        "unknown",
+        "n/a",
+        "#n/a",
+        "-",
         "0",
+        "-1",
         "00000000-0000-0000-0000-000000000000",
+        "00000000000000000000000000000000",
     }
 )
 
@@ -50,6 +60,16 @@ _WRITTEN_WITHOUT_PERSON = re.compile(
     r"|\{\{.*\}\}|[$%]\{.*\}|<%.*%>",  # a template placeholder that was not filled in
     re.DOTALL,
 )
+
+_MISSING = ("undefined", "null", "none", "nan")
+"""What the languages write into a text for a value that is missing."""
+
+_BUILT_WITHOUT_PERSON = re.compile(
+    # `user_${user.id}` and `f"user:{user.id}"` without a user
+    r"(?:(?:user|usr|u|id|uid|user_?id|account|customer|member|person|contact|client)[\W_])?"
+    r"(?:undefined|null|none|nan)(?:[\W_]*(?:undefined|null|none|nan))*"
+)
+"""An id that was put together from parts, of which each is missing."""
 
 
 def fold_email(text: str) -> str | None:
@@ -65,10 +85,12 @@ def contact_email(value: object) -> str | None:
 
     Forms and imports often contain `n/a`, `none`, `-` or `test`, which would merge all of their
     persons into one contact. Of `Ada <ada@example.com>` the address in the brackets is taken
-    (RFC 5322, 3.4), and of a link the address after `mailto:`.
+    (RFC 5322, 3.4), and of a link the address after `mailto:`. Quotes and zero-width characters
+    around the text, as copying leaves them, are not part of the address.
     """
     email = fold_email(value) if isinstance(value, str) else None
     if email is not None:
+        email = _unquoted(email)
         if email.endswith(">") and "<" in email:
             email = email[:-1].rpartition("<")[2]
         if email.startswith("mailto:"):
@@ -83,7 +105,7 @@ def contact_user_id(distinct_id: str) -> str | None:
     A blank id identifies no person. Neither do the placeholders that programs send without one:
     those that PostHog refuses to merge (`isDistinctIdIllegal` in its ingestion), in any case,
     quoted or not, and similar ones (correction C5) such as `[object Promise]`, `<nil>`,
-    `{{ user.id }}`, `[]`, `Optional(nil)`, `%s` and `user_id`.
+    `{{ user.id }}`, `[]`, `Optional(nil)`, `%s`, `user_id`, `n/a` and `user_undefined`.
     """
     bare, previous = distinct_id.strip(_BLANK).lower(), ""
     while bare != previous:
@@ -92,12 +114,22 @@ def contact_user_id(distinct_id: str) -> str | None:
         return None
     if bare[0] in _OPENING and _WRITTEN_WITHOUT_PERSON.fullmatch(bare):
         return None
+    if bare.endswith(_MISSING) and _BUILT_WITHOUT_PERSON.fullmatch(bare):
+        return None
     return distinct_id
 
 
 def first_user_id(distinct_ids: Iterable[str | None]) -> str | None:
     """The first of several distinct ids that may be a contact's key; see `contact_user_id`."""
     return next((id for id in distinct_ids if id and contact_user_id(id) is not None), None)
+
+
+def _unquoted(text: str) -> str:
+    """The text without zero-width characters and pairs of quotes around it."""
+    text = text.strip(_ZERO_WIDTH + _BLANK)
+    while len(text) > 1 and text[0] == text[-1] and text[0] in _QUOTES:
+        text = text[1:-1].strip(_ZERO_WIDTH + _BLANK)
+    return text
 
 
 def is_blank(value: object) -> bool:

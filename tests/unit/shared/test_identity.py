@@ -28,6 +28,22 @@ def test_a_contact_email_is_extracted_from_a_mailbox_or_a_mailto_link(text: str)
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        *("mara@example.com\u200b", "\u2060 mara@example.com", "'mara@example.com'"),
+        *('"Mara@example.com"', "` \u200dmara@example.com `", "\u200b'mara@example.com'\u200b"),
+        "'Mara <mara@example.com>'",
+    ],
+)
+def test_quotes_and_zero_width_characters_are_no_part_of_a_contact_email(text: str) -> None:
+    assert contact_email(text) == "mara@example.com"
+
+
+def test_an_apostrophe_of_an_address_is_part_of_the_contact_email() -> None:
+    assert contact_email("o'mara@example.com'") == "o'mara@example.com'"
+
+
+@pytest.mark.parametrize(
     "value",
     [
         None,
@@ -44,6 +60,7 @@ def test_a_contact_email_is_extracted_from_a_mailbox_or_a_mailto_link(text: str)
         "a b@c",
         "a@b@c",
         "a@b\nc",
+        *("''", '"', "'\u200b'"),
         *("<>", "Mara <>", "Mara <mara>", "a@b>", "<a@b", "<a@b> c", "a@b <c d@e>"),
     ],
 )
@@ -71,6 +88,9 @@ def test_a_value_that_is_no_address_is_no_contact_email(value: object) -> None:
         *("[object Undefined]", "[object Promise]", "[object HTMLInputElement]"),
         *("{{ user.id }}", "{{user\n.id}}", "${user.id}", "%{user_id}", "<%= user.id %>"),
         *("[]", "{}", "()", "[null]", "[undefined]", "Optional(nil)", "user_id", "userId"),
+        *("anonymous-user", "Anonymous_User", "n/a", "N/A", "#N/A", "unknown", "-", "-1", "0" * 32),
+        *("user_undefined", "user-null", "user:None", "uid=nan", "USER_ID:undefined", "id/null"),
+        *("undefined-undefined", "null,null", "undefinedundefined", "user_null_null", "NaN NaN"),
         *("%s", "%d", "%v", "%@", "%(user_id)s", "\u200b", "\u200dnull\u2060", " '\u200b' "),
         *("", " ", "\t\n", "\ufeff", "''", '"null"', "'0'", ' "undefined" ', "`None`", "\"'id'\""),
     ],
@@ -99,6 +119,7 @@ def test_a_placeholder_for_a_missing_user_is_no_contact_user_id(id: str) -> None
         "$u",
         "<u_7>",
         "(u)",
+        *("jennifer.null", "christopher_null", "banan", "user_nan7", "user_", "--", "unknown7"),
     ],
 )
 def test_any_other_id_is_the_contact_user_id_unchanged(id: str) -> None:
