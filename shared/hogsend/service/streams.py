@@ -184,11 +184,26 @@ async def _with_supported_fields(
 
 
 async def _create(js: JetStreamContext, config: StreamConfig) -> bool:
-    """Create a stream; False if one of that name exists with another configuration."""
+    """Create a stream; False if one of that name exists with another configuration.
+
+    False as well if one exists for which JetStream could not reserve the storage again: it checks
+    the storage before it looks for an existing stream. Otherwise no service would start while
+    other streams reserve the rest of the storage.
+    """
     try:
         await _add(js, config)
-    except BadRequestError as error:
-        if error.err_code != _STREAM_NAME_IN_USE:
-            raise
+    except APIError as error:
+        if error.err_code == _STREAM_NAME_IN_USE:
+            return False
+        if error.err_code in _INSUFFICIENT_STORAGE and await _exists(js, config.name or ""):
+            return False
+        raise
+    return True
+
+
+async def _exists(js: JetStreamContext, name: str) -> bool:
+    try:
+        await js.stream_info(name)
+    except NotFoundError:
         return False
     return True

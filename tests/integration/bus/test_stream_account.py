@@ -115,6 +115,27 @@ async def test_streams_shrink_to_a_lower_limit(tmp_path: Path) -> None:
     assert info.config.max_bytes == small.max_bytes
 
 
+async def test_a_start_succeeds_when_other_streams_reserve_the_rest_of_the_storage(
+    tmp_path: Path,
+) -> None:
+    port, config = free_port(), tmp_path / "nats.conf"
+    passwords = {user: _password(user) for user in User}
+    nats.write_config(config, port=port, store=tmp_path / "nats", passwords=passwords)
+    owners = {stream.owner for stream in STREAMS.values()}
+    reserved = sum(
+        max(DEFAULT_LIMITS.applied_to(stream.config).max_bytes or 0, 0)
+        for stream in STREAMS.values()
+    )
+    async with operator(config, port) as bus:
+        for owner in owners:
+            await reconcile(bus.js, owner)
+        rest = nats.max_file_store(DEFAULT_LIMITS) - reserved
+        await bus.js.add_stream(StreamConfig(name="OWN", subjects=["own"], max_bytes=rest))
+        for owner in owners:
+            await reconcile(bus.js, owner)
+        assert {info.config.name for info in await bus.js.streams_info()} == {*STREAMS, "OWN"}
+
+
 def test_streams_of_two_versions_are_refused(tmp_path: Path) -> None:
     stream_account.adopt(tmp_path)
     for account in ("$G", "HOGSEND"):

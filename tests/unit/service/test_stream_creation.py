@@ -35,7 +35,8 @@ async def test_creating_a_stream_is_retried_while_its_store_cannot_be_created() 
 
 
 async def test_another_refusal_is_raised_at_once() -> None:
-    js: Any = FakeJetStream(1, 10047)
+    js: Any = Streams()
+    js.refusals, js.err_code = 1, 10047
     with pytest.raises(ServerError):
         await streams.reconcile(js, User.CREDENTIALS)
     assert js.created == []
