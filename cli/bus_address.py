@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from dotenv import dotenv_values
 
 from cli import environment
@@ -20,34 +22,51 @@ def subscriber_address(nats_url: str | None) -> str:
     Raises:
         CommandError: none of them has a URL, or a TLS setting of NATS is invalid.
     """
-    if url := _configured_url(nats_url, SUBSCRIBER):
-        return url
-    file = environment.hogsend_home() / SUBSCRIBER
-    raise CommandError(
-        "the NATS URL is not known",
-        f"start the stack with `hogsend up`, which writes it into {file}; or set NATS_URL",
-    )
+    return _configured_url(nats_url or environment.first("NATS_URL"), SUBSCRIBER)
 
 
-def operator_address(nats_url: str | None) -> str | None:
+def operator_address(nats_url: str | None) -> str:
     """Return the NATS URL of the operator: the flag, else NATS_URL, else the stack's file.
 
-    None stands for nats-py's default address.
+    A NATS_URL that the shell loaded from the stack's files does not count: it has the user of a
+    service that runs in the same terminal.
 
     Raises:
-        CommandError: a TLS setting of NATS is invalid.
+        CommandError: none of them has a URL, or a TLS setting of NATS is invalid.
     """
-    return _configured_url(nats_url, OPERATOR)
+    configured = environment.first("NATS_URL")
+    if configured in _stack_urls():
+        configured = None
+    return _configured_url(nats_url or configured, OPERATOR)
 
 
-def _configured_url(nats_url: str | None, file_name: str) -> str | None:
+def discard_stack_url() -> None:
+    """Unset NATS_URL if the shell loaded it from the files that `hogsend up` writes.
+
+    Otherwise `hogsend up` in the terminal of a subscriber would not start its own NATS, and
+    `hogsend backup` would connect as the subscriber's user.
+    """
+    if os.environ.get("NATS_URL") in _stack_urls():
+        del os.environ["NATS_URL"]
+
+
+def _stack_urls() -> set[str | None]:
+    """Return the NATS URLs in HOGSEND_HOME, one for each NATS user of the operator's services."""
+    files = environment.hogsend_home().glob("*.env")
+    return {dotenv_values(file).get("NATS_URL") for file in files} - {None}
+
+
+def _configured_url(url: str | None, file_name: str) -> str:
     try:
         tls_from_environment()
     except InvalidRequest as error:
         raise CommandError(
             str(error), "correct that setting, or unset it", exit_code=ExitCode.USAGE
         ) from None
-    if url := nats_url or environment.first("NATS_URL"):
-        return url
     file = environment.hogsend_home() / file_name
-    return dotenv_values(file).get("NATS_URL") if file.is_file() else None
+    if url := url or (dotenv_values(file).get("NATS_URL") if file.is_file() else None):
+        return url
+    raise CommandError(
+        "the NATS URL is not known",
+        f"start the stack with `hogsend up`, which writes it into {file}; or set NATS_URL",
+    )

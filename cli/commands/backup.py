@@ -11,6 +11,7 @@ from cli.backup.archive import create_backup, restore_backup
 from cli.backup.local import LocalSource, LocalTarget, ServersTarget
 from cli.backup.passphrase import opening_key, sealing_key
 from cli.backup.report import report, show_notes, show_progress
+from cli.bus_address import discard_stack_url
 from cli.flags import Flag
 from cli.stack.ports import require_free
 from cli.stack.settings import StackSettings
@@ -44,6 +45,7 @@ def backup(
     json
         Print one JSON document on stdout and nothing else.
     """
+    discard_stack_url()
     source = LocalSource(StackSettings().hogsend_home)
     key = sealing_key(passphrase_file, recipient)
     with show_progress("saving") as progress:

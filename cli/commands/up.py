@@ -8,8 +8,10 @@ from typing import Annotated
 import msgspec
 from cyclopts import Parameter
 from cyclopts.validators import Number
+from rich.text import Text
 
-from cli.console import err, print_json
+from cli.bus_address import discard_stack_url
+from cli.console import err, print_hanging, print_json
 from cli.errors import CommandError
 from cli.exit_codes import ExitCode
 from cli.flags import Flag
@@ -30,7 +32,8 @@ Port = Annotated[int, Parameter(validator=Number(gte=1, lte=65535))]
 def up(*, sandbox: Flag = False, sandbox_port: Port = PORT, json: Flag = False) -> int:
     """Run the whole stack on this machine until Ctrl-C.
 
-    Starts NATS unless NATS_URL is set, PostgreSQL unless DATABASE_URL is set, then all services.
+    Starts NATS unless NATS_URL names another server, PostgreSQL unless DATABASE_URL is set, then
+    all services.
     Data, generated secrets and logs are kept in HOGSEND_HOME (default: ./.hogsend).
 
     With --sandbox, the sandbox, a stand-in for PostHog, runs with the stack, and
@@ -46,6 +49,7 @@ def up(*, sandbox: Flag = False, sandbox_port: Port = PORT, json: Flag = False) 
     json
         Print one JSON document on stdout once everything is ready, and nothing else.
     """
+    discard_stack_url()
     if invalid := problems():
         raise CommandError(
             "\n       ".join(invalid),
@@ -54,7 +58,7 @@ def up(*, sandbox: Flag = False, sandbox_port: Port = PORT, json: Flag = False) 
         )
     gateway, settings = GatewaySettings(), StackSettings()
     for deprecation in deprecations():
-        err.print(f"[yellow]warning:[/] {deprecation}", soft_wrap=True)
+        print_hanging(err, ("warning: ", "yellow"), deprecation)
     home = DataDirectory(settings.hogsend_home)
     with home.locked():
         local.require_ports(gateway, settings)
@@ -98,7 +102,7 @@ def up(*, sandbox: Flag = False, sandbox_port: Port = PORT, json: Flag = False) 
                 directory=directory,
             )
         )
-    err.print("[dim]stopped; data is kept in[/] " + str(home.path))
+    err.print(Text.assemble(("stopped; data is kept in ", "dim"), str(home.path)), soft_wrap=True)
     return 0
 
 

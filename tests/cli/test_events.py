@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from cli.admin.client import AdminClient
 from cli.admin.messages import EventReplay
-from cli.bus_address import operator_address, subscriber_address
+from cli.bus_address import discard_stack_url, operator_address, subscriber_address
 from cli.errors import CommandError
 from cli.exit_codes import ExitCode
 from hogsend.contract.replays import EventsReplayed
@@ -188,9 +189,9 @@ def test_a_dry_run_of_a_replay_is_requested_and_reported_as_one(
 def test_the_nats_url_comes_from_the_flag_the_environment_or_the_files_of_hogsend_up(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    with pytest.raises(CommandError):
-        subscriber_address(None)
-    assert operator_address(None) is None
+    for address in (subscriber_address, operator_address):
+        with pytest.raises(CommandError, match="the NATS URL is not known"):
+            address(None)
     (tmp_path / ".hogsend").mkdir()
     (tmp_path / ".hogsend" / "subscriber.env").write_text("NATS_USER=x\nNATS_URL=nats://file\n")
     (tmp_path / ".hogsend" / "operator.env").write_text("NATS_URL=nats://operator\n")
@@ -199,6 +200,25 @@ def test_the_nats_url_comes_from_the_flag_the_environment_or_the_files_of_hogsen
     monkeypatch.setenv("NATS_URL", "nats://environment")
     assert subscriber_address(None) == operator_address(None) == "nats://environment"
     assert subscriber_address("nats://flag") == "nats://flag"
+
+
+def test_a_nats_url_that_a_subscriber_loaded_is_not_used_by_the_operator_and_by_hogsend_up(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    home = tmp_path / ".hogsend"
+    home.mkdir()
+    for user in ("subscriber", "app", "operator"):
+        (home / f"{user}.env").write_text(f"NATS_URL=nats://{user}:word@127.0.0.1:4222\n")
+    for user in ("subscriber", "app"):
+        url = f"nats://{user}:word@127.0.0.1:4222"
+        monkeypatch.setenv("NATS_URL", url)
+        assert operator_address(None) == "nats://operator:word@127.0.0.1:4222"
+        assert operator_address(url) == subscriber_address(None) == url
+        discard_stack_url()
+        assert "NATS_URL" not in os.environ
+    monkeypatch.setenv("NATS_URL", "nats://elsewhere")
+    discard_stack_url()
+    assert os.environ["NATS_URL"] == "nats://elsewhere"
 
 
 def test_events_show_lists_each_step_of_an_event_with_its_time(
