@@ -16,15 +16,17 @@ from rich.text import Text
 
 from cli.arguments import Name, OptionalName
 from cli.bus_address import operator_address
-from cli.console import out, print_json, quantity
+from cli.console import err, out, print_hanging, print_json, quantity
 from cli.errors import CommandError
 from cli.flags import Flag
 from cli.operator_bus import operator_bus
 from cli.redaction import printable
+from cli.table import print_rows
 from hogsend.contract.consumers import EXTERNAL_STREAMS, reserved
 from hogsend.contract.streams import StreamName
 
 SEE_LIST = "see `hogsend consumers list`"
+_HEADINGS = ("stream", "name", "kind", "waiting", "unacked", "subjects")
 
 app = App(name="consumers", help="List and delete JetStream consumers of subscribers.")
 
@@ -58,6 +60,8 @@ class Deleted(msgspec.Struct, frozen=True):
 def list_(*, nats_url: OptionalName = None, json: Flag = False) -> int:
     """List the JetStream consumers that subscribers have on the streams EVENTS and CREDENTIALS.
 
+    In a pipe each consumer is one line with columns separated by tabs.
+
     Parameters
     ----------
     nats_url
@@ -80,15 +84,22 @@ def list_(*, nats_url: OptionalName = None, json: Flag = False) -> int:
 
 
 def show(consumers: list[Consumer]) -> None:
-    """Print a line for each consumer. Subscribers choose the names and filters."""
-    for one in consumers:
-        kind = "durable" if one.durable else "ephemeral"
-        line = (
-            f"{one.stream:<12}{one.name:<28}{kind:<10}{one.waiting:>9} waiting"
-            f"{one.unacknowledged:>7} unacknowledged  {', '.join(one.filters)}"
-        )
-        out.print(Text(printable(line)), soft_wrap=True)
-    out.print(quantity(len(consumers), "consumer"))
+    """Print a row for each consumer. Subscribers choose the names and filters."""
+    if consumers:
+        print_rows(_HEADINGS, [_row(consumer) for consumer in consumers])
+    gap = "\n" if consumers else ""
+    print_hanging(err, (gap, ""), f"{quantity(len(consumers), 'consumer')} in all")
+
+
+def _row(consumer: Consumer) -> list[str]:
+    return [
+        consumer.stream,
+        consumer.name,
+        "durable" if consumer.durable else "ephemeral",
+        str(consumer.waiting),
+        str(consumer.unacknowledged),
+        ", ".join(consumer.filters),
+    ]
 
 
 @app.command

@@ -53,7 +53,7 @@ def test_the_filter_of_a_consumer_is_not_interpreted_as_markup(
     show([Consumer("EVENTS", "mailer", True, filters, 1, 2)])  # noqa: FBT003
     shown = capsys.readouterr().out
     assert MARKUP in shown
-    assert shown.endswith("1 consumer\n")
+    assert shown.startswith("EVENTS\tmailer\tdurable\t1\t2\thogsend.events.")
     assert "\x1b" not in shown
 
 
