@@ -6,7 +6,9 @@ import asyncio
 import os
 import sys
 
-from cli.console import err, out, print_json
+from rich.text import Text
+
+from cli.console import err, out, print_hanging, print_json
 from cli.demo.posthog import DemoPostHog
 from cli.demo.scenario import EVENT, Scenario
 from cli.errors import CommandError
@@ -48,9 +50,11 @@ def demo(*, json: Flag = False) -> int:
 
     async def on_ready(stack: Stack, summary: Summary) -> bool:
         if not json:
-            out.print(
-                "\n[bold]Hogsend, with the sandbox, a stand-in for PostHog.[/] "
-                "Everything below happens on this machine."
+            print_hanging(
+                out,
+                ("\nHogsend, with the sandbox, a stand-in for PostHog. ", "bold"),
+                "Everything below happens on this machine.",
+                indent=0,
             )
         measurements = await Scenario(stack, posthog, quiet=json).run()
         if json:
@@ -59,9 +63,9 @@ def demo(*, json: Flag = False) -> int:
             _show_next_steps(summary, posthog, keeps_running=keeps_running)
         return keeps_running
 
-    async def run() -> None:
+    async def run() -> bool:
         try:
-            await local.run(
+            return await local.run(
                 home,
                 gateway,
                 stack_settings,
@@ -73,8 +77,10 @@ def demo(*, json: Flag = False) -> int:
             await posthog.close()
 
     with home.locked():
-        asyncio.run(run())
-    err.print("[dim]stopped[/]")
+        is_complete = asyncio.run(run())
+    if not is_complete:
+        raise KeyboardInterrupt
+    err.print("stopped", style="dim")
     return 0
 
 
@@ -103,7 +109,7 @@ def _configure(gateway: GatewaySettings, stack_settings: StackSettings) -> DemoP
 
 def _show_next_steps(summary: Summary, posthog: DemoPostHog, *, keeps_running: bool) -> None:
     if not keeps_running:
-        out.print("\n[bold green]That was the whole loop.[/] On a terminal the demo keeps running.")
+        out.print("\nThat was the whole loop. On a terminal the demo keeps running.")
         return
     lines = {
         "capture": posthog.curl(EVENT, "u_43"),
@@ -118,8 +124,8 @@ def _show_next_steps(summary: Summary, posthog: DemoPostHog, *, keeps_running: b
         "PostHog": f"{posthog.options.url}/_sandbox/state",
         "logs": summary.logs,
     }
-    out.print("\n[bold green]That was the whole loop. The stack keeps running.[/] Try:\n")
+    title = ("That was the whole loop. The stack keeps running.", "bold green")
+    out.print(Text.assemble("\n", title, " Try:\n"))
     for name, line in lines.items():
-        out.print(f"  [bold]{name:<11}[/]", end="")
-        out.print(line, soft_wrap=True, markup=False)
+        out.print(Text.assemble((f"  {name:<11}", "bold"), line), soft_wrap=True)
     out.print("\nCtrl-C stops everything.")

@@ -9,6 +9,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 
+from rich.text import Text
+
 from cli.console import err
 from cli.local_http import local_http
 from cli.stack.data_directory import DataDirectory
@@ -44,8 +46,10 @@ async def run(
     *,
     extra_programs: Sequence[Program] = (),
     directory: Path | None = None,
-) -> None:
+) -> bool:
     """Start everything and call `on_ready`; then stop everything, or at Ctrl-C or SIGTERM.
+
+    Returns whether `on_ready` returned before a signal stopped everything.
 
     Args:
         home: the data directory.
@@ -60,7 +64,8 @@ async def run(
     """
 
     def report(name: str, event: str) -> None:
-        err.print(f"[dim]{datetime.now():%H:%M:%S}[/] [bold]{name}[/] {event}")  # noqa: DTZ005
+        time = f"{datetime.now():%H:%M:%S}"  # noqa: DTZ005
+        err.print(Text.assemble((time, "dim"), " ", (name, "bold"), f" {event}"))
 
     supervisor = Supervisor(home.logs, report)
     stack = Stack(home, gateway, settings, supervisor, extra_programs, directory or Path.cwd())
@@ -72,7 +77,8 @@ async def run(
     session = asyncio.create_task(_run_session(stack, on_ready))
     try:
         await asyncio.wait({session, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        if session.done() and session.result():
+        is_complete = session.done()
+        if is_complete and session.result():
             await stopped
     finally:
         session.cancel()
@@ -80,6 +86,7 @@ async def run(
         await asyncio.gather(session, stopped, return_exceptions=True)
         with err.status("stopping"):
             await supervisor.stop()
+    return is_complete
 
 
 EXTERNAL = {"NATS": "NATS_URL", "PostgreSQL": "DATABASE_URL"}

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import signal
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from cli.exit_codes import ExitCode
 from tests.ports import real_ports
 from tests.running_stack import PYTHONPATH, clean_environment
 
@@ -105,3 +107,22 @@ def test_the_demo_leaves_no_secret_in_its_files_and_output(
             assert not VERIFIER.search(content), file
             assert not [secret for secret in secrets if secret in content], file
     assert files_read > 100
+
+
+async def test_ctrl_c_before_the_demo_is_done_is_reported_as_an_interruption(
+    tmp_path: Path,
+) -> None:
+    with real_ports():
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "cli.main", "demo", "--json"),
+            env={**clean_environment(), "PYTHONPATH": PYTHONPATH, "HOGSEND_HOME": str(tmp_path)},
+            cwd=tmp_path,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        assert process.stderr is not None
+        assert b"starting NATS" in await asyncio.wait_for(process.stderr.readline(), 60)
+        process.send_signal(signal.SIGINT)
+        output, _ = await asyncio.wait_for(process.communicate(), PATIENCE_SECONDS)
+    assert process.returncode == ExitCode.INTERRUPTED
+    assert json.loads(output) == {"error": "interrupted", "fix": "run it again"}
