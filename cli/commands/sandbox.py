@@ -11,9 +11,10 @@ from typing import Annotated
 import msgspec
 from cyclopts import Parameter
 from cyclopts.validators import Number
+from rich.text import Text
 
 from cli.arguments import Name
-from cli.console import err, out, print_json
+from cli.console import err, out, print_hanging, print_json
 from cli.errors import CommandError
 from cli.exit_codes import ExitCode
 from cli.flags import Flag
@@ -58,7 +59,7 @@ def sandbox(
     keep_refresh_tokens: Flag = False,
     free_plan: Flag = False,
     without_signing: Flag = False,
-    resolve: list[str] | None = None,
+    resolve: Annotated[list[str] | None, Parameter(negative="")] = None,
     deliver_anywhere: Flag = False,
     backoff_seconds: Annotated[float, Parameter(validator=Number(gte=0))] = DEFAULT.backoff_seconds,
     json: Flag = False,
@@ -156,7 +157,7 @@ async def _run(options: Options, *, json: bool) -> None:
     async with serving(options):
         _show(options, json=json)
         await stop.wait()
-    err.print("[dim]stopped; nothing was stored[/]")
+    err.print("stopped; nothing was stored", style="dim")
 
 
 def _show(options: Options, *, json: bool) -> None:
@@ -169,10 +170,11 @@ def _show(options: Options, *, json: bool) -> None:
         state=f"{url}/_sandbox/state",
     )
     if not _only_this_machine(options.host):
-        err.print(
-            f"[yellow]warning:[/] the sandbox listens on {options.host}, and its keys are public: "
-            "anyone who can reach it can use it",
-            soft_wrap=True,
+        print_hanging(
+            err,
+            ("warning: ", "yellow"),
+            f"the sandbox listens on {options.host}, and its keys are public: anyone who can reach "
+            "it can use it",
         )
     if json:
         print_json(summary)
@@ -182,11 +184,12 @@ def _show(options: Options, *, json: bool) -> None:
         | {"properties": {"$is_identified": True, "$set": {"email": "u@example.com"}}}
     )
     out.print(
-        f"[bold]PostHog sandbox[/] on {url}: a stand-in for PostHog; nothing is stored\n\n"
+        Text("PostHog sandbox", "bold"),
+        f"on {url}: a stand-in for PostHog; nothing is stored\n\n"
         "Settings for a Hogsend server that uses it\n"
         f"  POSTHOG_HOST={url}\n"
         f"  POSTHOG_API_KEY={options.project_key}\n"
-        f"  POSTHOG_PERSONAL_API_KEY={options.personal_key}  [dim](or connect over OAuth)[/]\n\n"
+        f"  POSTHOG_PERSONAL_API_KEY={options.personal_key}  (or connect over OAuth)\n\n"
         "Capture an event\n"
         f"  curl {url}/i/v0/e/ -H 'Content-Type: application/json' \\\n"
         f"    -d '{event}'\n\n"
