@@ -31,5 +31,5 @@ def require_terminal(action: str, *, json: bool) -> None:
 
 def confirm(question: str) -> bool:
     """Ask a question on the terminal; any answer but `y` or `yes` means no."""
-    out.print(f"{printable(question)} [y/N] ", end="", markup=False, soft_wrap=True)
+    out.print(f"{printable(question)} [y/N] ", end="", soft_wrap=True)
     return sys.stdin.readline().strip().lower() in {"y", "yes"}

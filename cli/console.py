@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 from typing import NoReturn
 
 import msgspec
@@ -33,8 +34,9 @@ class _Console(Console):
         Console.size.fset(self, size)  # type: ignore[attr-defined]
 
 
-out = _Console(highlight=False)
-err = _Console(stderr=True, highlight=False)
+# Without markup: paths, names and addresses may have brackets.
+out = _Console(highlight=False, markup=False)
+err = _Console(stderr=True, highlight=False, markup=False)
 
 _json_started = False
 
@@ -46,8 +48,45 @@ def quantity(number: int, noun: str) -> str:
 
 def print_error(problem: str, fix: str) -> None:
     """Print an error and its fix on stderr."""
-    err.print(Text.assemble(("error: ", "bold red"), printable(problem)), soft_wrap=True)
-    err.print(Text.assemble(("  fix: ", "bold"), printable(fix)), soft_wrap=True)
+    print_hanging(err, ("error: ", "bold red"), problem)
+    print_hanging(err, ("  fix: ", "bold"), fix)
+
+
+def print_hanging(
+    console: Console, mark: tuple[str, str], text: str, *, indent: int | None = None
+) -> None:
+    """Print `text` after a mark. Lines are wrapped on a terminal, not in files and pipes.
+
+    Args:
+        console: where to print.
+        mark: a text that is printed first, and its style.
+        text: may have several lines.
+        indent: columns before the following lines; by default they align with the first.
+    """
+    word, style = mark
+    start = len(word.rpartition("\n")[2])
+    margin = " " * (start if indent is None else indent)
+    first, *more = printable(text).split("\n")
+    lines = [_wrapped(console, first, " " * start, margin)]
+    lines += [_wrapped(console, line, margin, margin) for line in more]
+    console.print(Text.assemble((word, style), "\n".join(lines)[start:]), soft_wrap=True)
+
+
+def _wrapped(console: Console, line: str, margin: str, following: str) -> str:
+    if not console.is_terminal:
+        return margin + line
+    # A word longer than a line is most likely a URL, which must stay whole to be copied.
+    return (
+        textwrap.fill(
+            line,
+            max(console.width, len(margin) + 20),
+            initial_indent=margin,
+            subsequent_indent=following,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        or margin
+    )
 
 
 def print_json(document: msgspec.Struct) -> None:

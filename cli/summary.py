@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
+from rich.text import Text
 
-from cli.console import out
+from cli.console import out, print_hanging
 from hogsend.contract.webhooks import SECRET_HEADER, WEBHOOK_PATH
 
 
@@ -65,42 +66,45 @@ def show(summary: Summary, next_steps: Mapping[str, str] | None = None) -> None:
         "report": f"set -a; . {summary.app_env_file}; set +a" if summary.app_env_file else None,
         "logs": summary.logs,
     }
-    out.print("[bold green]Hogsend is up[/]\n")
+    out.print("Hogsend is up\n", style="bold green")
     # Without a frame and without wrapping, so that lines can be copied.
     for name, value in rows.items():
         if value:
-            out.print(f"  [bold]{name:<11}[/]{value}", soft_wrap=True)
+            out.print(Text.assemble((f"  {name:<11}", "bold"), value), soft_wrap=True)
     if summary.webhook_open:
-        out.print(
-            "\n[bold yellow]The webhook is open:[/] anyone who reaches the gateway can post "
-            "events. Connect PostHog or set POSTHOG_WEBHOOK_SECRET to close it.",
-            soft_wrap=True,
+        print_hanging(
+            out,
+            ("\nThe webhook is open: ", "bold yellow"),
+            "anyone who reaches the gateway can post events. Connect PostHog or set "
+            "POSTHOG_WEBHOOK_SECRET to close it.",
+            indent=0,
         )
     if summary.webhook_closed:
-        out.print(
-            "\n[bold yellow]The webhook is closed:[/] every webhook is refused, since there is no "
-            "webhook secret, and there was one before or WEBHOOK_OPEN is false. Connect PostHog or "
-            "set POSTHOG_WEBHOOK_SECRET; or set WEBHOOK_OPEN=true to accept webhooks from any "
-            "sender.",
-            soft_wrap=True,
+        print_hanging(
+            out,
+            ("\nThe webhook is closed: ", "bold yellow"),
+            "every webhook is refused, since there is no webhook secret, and there was one before "
+            "or WEBHOOK_OPEN is false. Connect PostHog or set POSTHOG_WEBHOOK_SECRET; or set "
+            "WEBHOOK_OPEN=true to accept webhooks from any sender.",
+            indent=0,
         )
     if summary.credential_unreadable:
         command, server = command_with_admin_key(summary), f"--url {summary.gateway}"
-        out.print(
-            "\n[bold red]The stored credential for PostHog cannot be read:[/] it was sealed with "
-            "another BETTER_AUTH_SECRET. Persons are not read, and webhooks that need the minted "
-            "secret get a 503. Set BETTER_AUTH_SECRET_PREVIOUS to the earlier secret and start "
-            "again; or delete the credential and connect again:\n",
-            soft_wrap=True,
+        print_hanging(
+            out,
+            ("\nThe stored credential for PostHog cannot be read: ", "bold red"),
+            "it was sealed with another BETTER_AUTH_SECRET. Persons are not read, and webhooks "
+            "that need the generated secret get a 503. Set BETTER_AUTH_SECRET_PREVIOUS to the "
+            "earlier secret and start again; or delete the credential and connect again:",
+            indent=0,
         )
         out.print(
-            f"  {command} disconnect posthog {server}\n  {command} connect posthog {server}",
+            f"\n  {command} disconnect posthog {server}\n  {command} connect posthog {server}",
             soft_wrap=True,
-            markup=False,
         )
     for text, line in (next_steps or _next_steps(summary)).items():
         out.print(f"\n{text}\n")
-        out.print(f"  {line.strip()}", soft_wrap=True, markup=False)
+        out.print(f"  {line.strip()}", soft_wrap=True)
     out.print("\nCtrl-C stops everything.")
 
 

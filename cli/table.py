@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
-from cli.console import err, out, quantity
+from cli.console import err, out, print_hanging, quantity
 from cli.redaction import printable
-from cli.terminal import print_hanging
 
 _GAP = "  "
 

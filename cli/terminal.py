@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import sys
-import textwrap
 from collections.abc import Iterator
 
-from rich.console import Console
 from rich.text import Text
 
-from cli.console import err, out
+from cli.console import err, out, print_hanging
 from cli.redaction import printable
 from cli.server_address import ServerAddress
 
@@ -67,24 +65,3 @@ class Terminal:
 
     def _line(self, mark: tuple[str, str], text: str) -> None:
         print_hanging(self._main, mark, text)
-
-
-def print_hanging(console: Console, mark: tuple[str, str], text: str) -> None:
-    """Print `text` after a mark, and indent the following lines to align with the first."""
-    word, style = mark
-    indent = " " * len(word)
-    lines = printable(text).split("\n")
-    if console.is_terminal:
-        # Lines are wrapped on a terminal only, not in files and pipes.
-        lines = [piece for line in lines for piece in _wrapped(line, console.width - len(indent))]
-    first, *more = lines
-    console.print(Text.assemble((word, style), first), soft_wrap=True)
-    for line in more:
-        console.print(Text(f"{indent}{line}"), soft_wrap=True)
-
-
-def _wrapped(line: str, width: int) -> list[str]:
-    # A word longer than a line is most likely a URL, which must stay whole to be copied.
-    return textwrap.wrap(line, max(width, 20), break_long_words=False, break_on_hyphens=False) or [
-        ""
-    ]

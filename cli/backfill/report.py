@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from cli.console import out
+from cli.console import out, print_hanging
 from cli.redaction import printable
-from cli.terminal import print_hanging
 from hogsend.contract.backfills import Backfill
 
 

@@ -10,8 +10,7 @@ import msgspec
 
 from cli.backup.archive import Manifest
 from cli.backup.streams import Progress, StreamResult
-from cli.console import err, out, print_json, quantity
-from cli.terminal import print_hanging
+from cli.console import err, out, print_hanging, print_json, quantity
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -49,10 +48,11 @@ def report(manifest: Manifest, directory: Path, action: str, *, json: bool) -> i
             if manifest.spooled is None
             else f"{manifest.spooled} webhooks in a gateway's spool are not in the backup"
         )
-        err.print(
-            f"[yellow]note:[/] {missing} (`spooled` of its `/readyz`). Keep the spool, or back up "
-            "again once it is empty",
-            soft_wrap=True,
+        print_hanging(
+            err,
+            ("note: ", "bold yellow"),
+            f"{missing} (`spooled` of its `/readyz`). Keep the spool, or back up again once it is "
+            "empty",
         )
     if json:
         print_json(Report(str(directory), manifest))

@@ -10,13 +10,12 @@ from cli.admin.client import AdminClient
 from cli.admin.messages import NewBackfill
 from cli.backfill import report
 from cli.backfill.progress import follow
-from cli.console import err, out, print_json
+from cli.console import err, out, print_hanging, print_json
 from cli.errors import CommandError
 from cli.exit_codes import ExitCode
 from cli.flags import Flag
 from cli.server_address import resolve
 from cli.server_options import DEFAULT_SERVER, Server, request, timestamp
-from cli.terminal import print_hanging
 from hogsend.contract.backfills import Backfill, BackfillList
 
 app = App(

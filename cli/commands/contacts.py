@@ -16,14 +16,13 @@ from cyclopts.validators import Number
 from cli.admin.messages import ContactQuery
 from cli.arguments import Name
 from cli.confirmation import confirm, require_terminal
-from cli.console import mark_json_started, out, print_json
+from cli.console import mark_json_started, out, print_hanging, print_json
 from cli.contacts import report
 from cli.errors import CommandError
 from cli.exit_codes import ExitCode
 from cli.flags import Flag
 from cli.redaction import printable
 from cli.server_options import DEFAULT_SERVER, Server, request
-from cli.terminal import print_hanging
 from hogsend.contract.contacts import ContactDetails, ContactList
 
 Merge = Annotated[int, Parameter(validator=Number(gte=1, lt=2**63))]

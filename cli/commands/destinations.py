@@ -11,12 +11,11 @@ from cli.admin.client import AdminClient, Switch
 from cli.admin.messages import DeliveryQuery, DestinationHistory
 from cli.arguments import Name
 from cli.confirmation import confirm, require_terminal
-from cli.console import out, print_json
+from cli.console import out, print_hanging, print_json
 from cli.destinations import report
 from cli.exit_codes import ExitCode
 from cli.flags import Flag
 from cli.server_options import DEFAULT_SERVER, Server, request
-from cli.terminal import print_hanging
 from hogsend.contract.destinations import DeliveryStatus
 
 Limit = Annotated[

@@ -7,13 +7,12 @@ from typing import Literal
 
 from cli.admin.errors import AdminError
 from cli.confirmation import confirm, require_terminal
-from cli.console import out, print_json
+from cli.console import out, print_hanging, print_json
 from cli.errors import CommandError
 from cli.exit_codes import ExitCode
 from cli.flags import Flag
 from cli.server_address import resolve
 from cli.server_options import DEFAULT_SERVER, Server, request
-from cli.terminal import print_hanging
 
 _QUESTION = (
     "Delete the credential and its webhook secret? Webhooks are refused until PostHog is connected "

@@ -10,14 +10,13 @@ from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
 from cli.confirmation import confirm, require_terminal
-from cli.console import out, print_json
+from cli.console import out, print_hanging, print_json
 from cli.deadletters import report
 from cli.errors import CommandError
 from cli.exit_codes import ExitCode
 from cli.flags import Flag
 from cli.server_address import resolve
 from cli.server_options import DEFAULT_SERVER, Server, request
-from cli.terminal import print_hanging
 from hogsend.contract.dead_letters import DeadLettersDone
 
 _POSITIVE = Number(gte=1, lt=2**63)

@@ -166,7 +166,7 @@ def _redraw(address: ServerAddress, every: float) -> Probe | CommandError | None
             else:
                 _print(last, json=False)
             at = datetime.now().astimezone()
-            out.print(f"[dim]{at:%H:%M:%S}, updated every {every:g} s; Ctrl-C ends it[/]")
+            out.print(f"{at:%H:%M:%S}, updated every {every:g} s; Ctrl-C ends it", style="dim")
     return last
 
 
@@ -181,7 +181,7 @@ def _table(base: str, health: Health) -> Table:
         table.add_row(
             Text(printable(name)),
             Text(printable(_state(part)), style=_COLOURS.get(part.status, "yellow")),
-            f"{part.latency_ms:g}" if part.latency_ms is not None else "",
+            f"{part.latency_ms:.1f}" if part.latency_ms is not None else "",
             duration(part.uptime) if part.uptime is not None else "",
         )
     return table

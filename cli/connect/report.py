@@ -9,9 +9,8 @@ from rich.text import Text
 from cli.admin.client import Rotated
 from cli.admin.messages import OtherDestination
 from cli.connect.results import Connected, Failed, NotProvisioned, Provisioned, Skipped, Verdict
-from cli.console import err, out
+from cli.console import err, out, print_hanging
 from cli.redaction import printable
-from cli.terminal import print_hanging
 
 AGAIN = "run `hogsend connect posthog` again; `hogsend doctor` checks the connection"
 RERUN = "then run `hogsend connect posthog --provision-only`"
@@ -27,10 +26,11 @@ def show(result: Connected, rotated: Collection[Rotated] = ()) -> None:
     """Print a success on stdout: the credential, the destination, and the rotated secrets."""
     provision = result.provision
     if isinstance(provision, NotProvisioned):
-        out.print(
-            Text("the webhook destination was not provisioned: ", "yellow")
-            + Text(printable(provision.error)),
-            soft_wrap=True,
+        print_hanging(
+            out,
+            ("the webhook destination was not provisioned: ", "yellow"),
+            provision.error,
+            indent=2,
         )
         if isinstance(provision.detail, str):
             print_hanging(out, ("  ", ""), provision.detail)

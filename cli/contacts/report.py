@@ -8,10 +8,9 @@ from datetime import datetime
 import msgspec
 from rich.text import Text
 
-from cli.console import err, out
+from cli.console import err, out, print_hanging
 from cli.redaction import printable
 from cli.table import print_page_footer, print_rows
-from cli.terminal import print_hanging
 from hogsend.contract.contacts import (
     ContactDetails,
     ContactKey,

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from rich.text import Text
 
-from cli.console import err, out, quantity
+from cli.console import err, out, print_hanging, quantity
 from cli.redaction import printable
 from cli.table import print_page_footer, print_rows
-from cli.terminal import print_hanging
 from hogsend.contract.dead_letters import DeadLetterPage, DeadLettersDone, ListedDeadLetter
 
 _HEADINGS = ("seq", "failed at (UTC)", "stream", "reason", "detail")

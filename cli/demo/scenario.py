@@ -8,9 +8,10 @@ from datetime import UTC, datetime
 
 import msgspec
 from rich.console import Console
+from rich.text import Text
 
 import hogsend
-from cli.console import out
+from cli.console import out, print_hanging
 from cli.demo import connecting
 from cli.demo.posthog import DemoPostHog
 from cli.errors import CommandError
@@ -222,12 +223,13 @@ class Scenario:
         return RefreshTimes(change.version, consumers)
 
     def _step(self, number: int, name: str, text: str) -> None:
-        self._console.print(f"\n[bold cyan]{number} {name}[/]  {text}", soft_wrap=True)
+        print_hanging(self._console, (f"\n{number} {name}  ", "bold cyan"), text)
 
     def _report(self, name: str, text: str, took: float | None = None) -> None:
         """Print an outcome, with the milliseconds since the start of its measurement."""
         duration = f"{took:7.1f} ms" if took is not None else " " * 10
-        self._console.print(f"  [dim]{duration}[/]  [bold]{name:<13}[/] {text}", soft_wrap=True)
+        line = Text.assemble("  ", (duration, "dim"), "  ", (f"{name:<13}", "bold"), f" {text}")
+        self._console.print(line, soft_wrap=True)
 
 
 async def _wait_for_event(client: hogsend.Client, event_id: str) -> Event:

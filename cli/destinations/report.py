@@ -7,9 +7,8 @@ from datetime import datetime
 import msgspec
 
 from cli.admin.messages import DestinationHistory
-from cli.console import err, out, quantity
+from cli.console import err, out, print_hanging, quantity
 from cli.table import print_rows
-from cli.terminal import print_hanging
 from hogsend.contract.destinations import (
     Delivered,
     DeliveryPage,

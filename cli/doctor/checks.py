@@ -124,7 +124,7 @@ def credential_checks(health: Health) -> list[Check]:
 def _part(name: str, part: Part) -> Check:
     facts = [
         part.status,
-        f"{part.latency_ms:g} ms" if part.latency_ms is not None else "",
+        f"{part.latency_ms:.1f} ms" if part.latency_ms is not None else "",
         f"up for {duration(part.uptime)}" if part.uptime is not None else "",
         f"database {part.database}" if part.database not in {None, "up"} else "",
         f"waiting: {part.waits_for}" if part.waits_for else "",

@@ -6,11 +6,10 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 from rich.text import Text
 
-from cli.console import out
+from cli.console import out, print_hanging
 from cli.doctor.checks import Check, Mark, Verdict, duration
 from cli.doctor.examination import Examination
 from cli.redaction import printable
-from cli.terminal import print_hanging
 
 _STYLES = {
     Mark.OK: "green",

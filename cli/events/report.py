@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
-from cli.console import err, out, quantity
+from cli.console import err, out, print_hanging, quantity
 from cli.events.replaying import ReplayProgress
 from cli.table import print_line, print_rows
-from cli.terminal import print_hanging
 from hogsend.contract.events import Event, EventPage, Recorded, StoredEvent
 
 _HEADINGS = ("happened at (UTC)", "event", "user", "source", "properties")

@@ -5,9 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 
 from cli.admin.messages import EventTrace
-from cli.console import out, quantity
+from cli.console import out, print_hanging, quantity
 from cli.redaction import printable
-from cli.terminal import print_hanging
 from hogsend.contract.destinations import EventDelivery
 
 _MAX_CHARACTERS = 200

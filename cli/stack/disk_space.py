@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from cli.console import err
+from cli.console import err, print_hanging
 from hogsend.contract.streams import GIB, Limits
 
 
@@ -13,9 +13,10 @@ def warn_if_scarce(directory: Path, limits: Limits) -> None:
     """Print a note if the disk has less free space than the streams may take."""
     free, needed = shutil.disk_usage(directory).free, limits.total_bytes()
     if free < needed:
-        err.print(
-            f"[yellow]note:[/] {directory} has {free / GIB:.1f} GiB of free space, but the streams "
-            f"may take {needed / GIB:.1f} GiB: lower NATS_STREAM_MAX_BYTES, or set HOGSEND_HOME to "
-            "a directory on a larger disk",
-            soft_wrap=True,
+        print_hanging(
+            err,
+            ("note: ", "yellow"),
+            f"{directory} has {free / GIB:.1f} GiB of free space, but the streams may take "
+            f"{needed / GIB:.1f} GiB: lower NATS_STREAM_MAX_BYTES, or set HOGSEND_HOME to a "
+            "directory on a larger disk",
         )

@@ -7,7 +7,7 @@ import os
 import socket
 from pathlib import Path
 
-from cli.console import err
+from cli.console import err, print_hanging
 from cli.errors import CommandError
 from cli.local_http import local_http
 from cli.stack import disk_space, external_servers, nats, stream_account
@@ -78,10 +78,11 @@ async def start_postgres(stack: Stack) -> None:
             "set DATABASE_URL to a server of your own, or HOGSEND_HOME to another directory",
         ) from error
     for directory in opened:
-        err.print(
-            f"[yellow]note:[/] {directory} was made traversable for every user (chmod a+x), "
-            "because PostgreSQL cannot run as root",
-            soft_wrap=True,
+        print_hanging(
+            err,
+            ("note: ", "yellow"),
+            f"{directory} was made traversable for every user (chmod a+x), because PostgreSQL "
+            "cannot run as root",
         )
     await stack.supervisor.start(postgres.program)
     await wait_until_ready(stack.supervisor, "postgres", postgres.ready)

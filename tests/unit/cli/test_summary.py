@@ -59,3 +59,8 @@ def test_an_unreadable_credential_is_shown_with_the_commands_that_replace_it(
         (line,) = (line for line in shown.splitlines() if f"hogsend {command} posthog" in line)
         assert line.strip().startswith('HOGSEND_ADMIN_KEY="$(cat key)"')
         assert line.endswith(f"--url {UP.gateway}")
+
+
+def test_a_directory_with_brackets_is_shown_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    show(msgspec.structs.replace(UP, logs="/home/[b]/a [/x]/logs"))
+    assert "/home/[b]/a [/x]/logs" in capsys.readouterr().out

@@ -1,0 +1,52 @@
+"""Texts are wrapped between words on a terminal, and not at all elsewhere."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from cli import console
+from cli.console import print_error, print_hanging
+
+PROBLEM = (
+    "unreachable: no response from http://127.0.0.1:3002 (no connection: nothing listens there, or "
+    "the host name is not known)"
+)
+FIX = "start the server with `hogsend up`, or pass its URL as --url"
+
+
+def output(*, is_terminal: bool) -> Console:
+    return Console(file=io.StringIO(), force_terminal=is_terminal, width=80, color_system=None)
+
+
+def text_of(output: Console) -> str:
+    assert isinstance(output.file, io.StringIO)
+    return output.file.getvalue()
+
+
+def test_an_error_is_wrapped_between_words_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = output(is_terminal=True)
+    monkeypatch.setattr(console, "err", terminal)
+    print_error(PROBLEM, FIX)
+    assert text_of(terminal).splitlines() == [
+        "error: unreachable: no response from http://127.0.0.1:3002 (no connection:",
+        "       nothing listens there, or the host name is not known)",
+        f"  fix: {FIX}",
+    ]
+
+
+def test_an_error_is_one_line_in_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    pipe = output(is_terminal=False)
+    monkeypatch.setattr(console, "err", pipe)
+    print_error(PROBLEM, FIX)
+    assert text_of(pipe) == f"error: {PROBLEM}\n  fix: {FIX}\n"
+
+
+def test_the_lines_of_a_paragraph_start_at_its_indent() -> None:
+    terminal = output(is_terminal=True)
+    print_hanging(terminal, ("\nThe webhook is open: ", ""), "word " * 20, indent=0)
+    blank, first, second = text_of(terminal).splitlines()
+    assert (blank, first) == ("", "The webhook is open: " + " ".join(["word"] * 12))
+    assert second == " ".join(["word"] * 8)
