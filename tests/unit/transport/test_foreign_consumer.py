@@ -12,7 +12,7 @@ from nats.js.api import ConsumerConfig
 
 from hogsend.contract.errors import ConsumerConflict, Forbidden, InvalidRequest
 from hogsend.transport.connection import Connection
-from hogsend.transport.foreign_consumer import ensure_consumer
+from hogsend.transport.foreign_consumer import delete_consumer, ensure_consumer
 
 CONFIG = ConsumerConfig(durable_name="mailer", filter_subject="hogsend.events.signed_up")
 DIFFERS = {"error": {"code": 400, "err_code": 10148}}
@@ -24,6 +24,8 @@ class Replying:
     def __init__(self, **replies: dict[str, Any] | Exception) -> None:
         self._replies = replies
         self.requests: list[str] = []
+        self.connected = True
+        self.reported: list[str] = []
 
     async def request_raw(self, subject: str, _body: bytes, **_more: object) -> Msg:
         verb = subject.split(".")[3]
@@ -32,6 +34,9 @@ class Replying:
         if isinstance(reply, Exception):
             raise reply
         return Msg(cast("Any", None), data=json.dumps(reply).encode())
+
+    def observe(self, event: str, detail: str) -> None:
+        self.reported.append(f"{event}: {detail}")
 
 
 async def ensure(connection: Replying) -> str:
@@ -109,3 +114,23 @@ async def test_an_error_of_jetstream_is_a_typed_error(
         await ensure(Replying(CREATE={"error": error}))
     with pytest.raises(raised):
         await ensure(Replying(CREATE=DIFFERS, INFO={"error": error}))
+
+
+@pytest.mark.parametrize(
+    "error", [nats.errors.TimeoutError(), nats.errors.NoRespondersError(), Forbidden("not yours")]
+)
+async def test_a_failed_deletion_of_a_consumer_is_reported_and_raises_no_error(
+    error: Exception,
+) -> None:
+    connection = Replying(DELETE=error)
+    await delete_consumer(cast("Connection", connection), "EVENTS", "random")
+    assert connection.requests == ["DELETE"]
+    (report,) = connection.reported
+    assert report.startswith("consumer: random of EVENTS is left to its timeout")
+
+
+async def test_a_consumer_is_left_to_its_timeout_while_disconnected() -> None:
+    connection = Replying()
+    connection.connected = False
+    await delete_consumer(cast("Connection", connection), "EVENTS", "random")
+    assert (connection.requests, connection.reported) == ([], [])

@@ -9,6 +9,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 from urllib.parse import urlparse
 
+import nats.errors
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -19,6 +20,7 @@ from nats.aio.transport import TcpTransport
 from nats.js import JetStreamContext
 
 from hogsend.transport import received_message
+from hogsend.transport.hpub import encode_headers
 from hogsend.transport.nats_client import MessageHandler, NatsClient
 from hogsend.transport.received_message import parse_headers
 from hogsend.transport.tls import TlsClient
@@ -53,6 +55,22 @@ async def test_servers_that_the_cluster_no_longer_announces_are_dropped() -> Non
     assert pool[1:3] == ["10.0.19.1:4222", "10.0.19.2:4222"]
     # All servers may be down for a moment, and any of them may be the first to return.
     assert pool[3:] == ["10.0.18.1:4222", "10.0.18.2:4222", "10.0.17.1:4222"]
+
+
+@pytest.mark.parametrize("headers", [None, {"ce-id": "1"}])
+async def test_a_message_that_is_too_large_with_its_headers_is_not_sent(
+    headers: dict[str, str] | None,
+) -> None:
+    """The server would close the connection, with all messages that are in flight on it."""
+    client = NatsClient()
+    client._max_payload = 100
+    fitting = bytes(100 - (len(encode_headers(headers)) if headers else 0))
+    for send in (client.publish, client.request):
+        with pytest.raises(nats.errors.MaxPayloadError):
+            await send("a", fitting + b"x", headers=headers)
+    # Accepted, and then refused because the client is not connected.
+    with pytest.raises(nats.errors.OutboundBufferLimitError):
+        await client.publish("a", fitting, headers=headers)
 
 
 class Attempt:
