@@ -232,6 +232,8 @@ class NatsClient(Client):
             await super()._close(status, do_cbs)
         except (OSError, asyncio.CancelledError) as error:
             self._abort()
+            # A wait for its end that was cancelled before would be cancelled again.
+            self._transport = None
             self._pending, self._pending_data_size = [], 0
             self._status = Client.DISCONNECTED
             await super()._close(status, do_cbs)

@@ -108,8 +108,14 @@ async def test_a_connection_to_a_frozen_server_is_closed(
     assert isinstance(also_sending.exception(), nats.errors.ConnectionClosedError)
 
 
-async def test_a_cancelled_close_leaves_no_connection(server: Server) -> None:
-    client, sending = await stuck(server)
+async def test_a_cancelled_close_leaves_no_connection_and_is_reported(server: Server) -> None:
+    closed: list[str] = []
+
+    async def on_closed() -> None:
+        closed.append("closed")
+
+    client, sending = await stuck(server, closed_cb=on_closed)
+    client._resp_sub_prefix = bytearray(b"_INBOX.x.")
     transport: Any = client._transport
     closing = asyncio.create_task(client.close())
     await eventually(lambda: client.is_closed)
@@ -117,3 +123,6 @@ async def test_a_cancelled_close_leaves_no_connection(server: Server) -> None:
     await asyncio.wait({closing, sending}, timeout=PATIENCE_SECONDS)
     assert closing.cancelled()
     assert transport._io_writer.transport.get_write_buffer_size() == 0
+    assert closed == ["closed"]
+    # Otherwise requests on the next connection would wait for replies on an inbox of this one.
+    assert client._resp_sub_prefix is None
