@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Annotated, Any
@@ -32,8 +33,10 @@ from hogsend.service.injection import Injected, NotProvided
 from hogsend.service.router import ServiceRouter
 from hogsend.service.subscribers.batches import BatchSubscriber
 from hogsend.service.subscribers.decoding import decoder_of
+from hogsend.service.subscribers.requests import HANDLER_SECONDS
 from hogsend.transport.correlation import correlation_id
 from tests.offline_broker import ask, offline_broker
+from tests.virtual_time import now, on_virtual_time
 
 REF = ProviderRef(provider_id="posthog")
 
@@ -60,6 +63,8 @@ async def delete(request: ProviderRef, memory: Injected[Memory]) -> Deleted:
             raise ValueError("secret detail")
         case "slow":
             raise TimeoutError
+        case "stuck":
+            await asyncio.Event().wait()
     memory.seen.append(request.provider_id)
     return Deleted()
 
@@ -113,6 +118,22 @@ async def test_an_error_is_replied_with_its_code(
     stats = broker.stats.of(CREDENTIALS_DELETE.subject)
     assert (stats.requests, stats.errors) == (1, 1)
     assert stats.last_error == f"{error.code}:{text}"
+
+
+@on_virtual_time
+async def test_a_handler_that_does_not_end_is_cancelled_and_its_caller_gets_an_error(
+    memory: Memory,
+) -> None:
+    """Otherwise it would keep one of the slots for requests."""
+    broker = offline_broker(User.CREDENTIALS)
+    broker.provide(memory)
+    broker.include(router)
+    async with TestNatsBroker(broker):
+        reply = await broker.request(
+            ProviderRef(provider_id="stuck"), CREDENTIALS_DELETE.subject, timeout=3600
+        )
+    assert reply.headers["Nats-Service-Error-Code"] == Unavailable.code
+    assert now() == HANDLER_SECONDS
 
 
 async def test_a_body_that_is_not_the_endpoints_request_is_refused(memory: Memory) -> None:

@@ -83,6 +83,7 @@ async def test_later_messages_wait_for_the_attempts_of_a_failing_message() -> No
     subscriber = Batches(bus, failures=3)
     await subscriber.process_batch([bus.message(number) for number in (1, 2, 3)], attempts=3)
     assert subscriber.done == [1, 2, 3]
+    assert now() == 2 * batches.ATTEMPT_SECONDS
 
 
 @on_virtual_time
@@ -91,6 +92,7 @@ async def test_after_its_attempts_a_failing_message_is_nak_ed_and_blocks_no_othe
     subscriber = Batches(bus, failures=4)
     await subscriber.process_batch([bus.message(number) for number in (1, 2, 3)], attempts=3)
     assert subscriber.done == [1, 3]
+    assert now() == 2 * batches.ATTEMPT_SECONDS
     assert ("2", b"-NAK") in bus.acknowledged
 
 
