@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from hogsend.service.http import MAX_CONNECTIONS, http_client
+from hogsend.service.metrics import POSTHOG_REQUESTS
 from hogsend.service.ssrf import AddressRefused, EgressPolicy
 from tests.ports import free_port
 from tests.waiting import eventually
@@ -100,6 +101,33 @@ async def test_no_cookie_is_kept() -> None:
             await http.get("https://posthog.example/")
     assert len(received) == 2
     assert not any("cookie" in headers for headers in received)
+
+
+async def test_requests_to_posthog_are_counted_by_area_and_outcome(
+    dns: dict[str, list[str]],
+) -> None:
+    def counts() -> list[float]:
+        outcomes = [("capture", "204"), ("capture", "error")]
+        return [POSTHOG_REQUESTS.labels(*outcome)._value.get() for outcome in outcomes]
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
+        writer.close()
+
+    before = counts()
+    async with (
+        await asyncio.start_server(serve, "127.0.0.1", 0) as server,
+        http_client(EgressPolicy.of(("127.0.0.1",))) as http,
+    ):
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        await http.get(f"{url}/batch/")
+        # The server of an operator, or a path of no area.
+        await http.get(f"{url}/batch/", extensions={"hogsend.posthog": False})
+        await http.get(f"{url}/elsewhere/")
+        with pytest.raises(httpx.ConnectError):
+            await http.get("https://nowhere.example/batch/")
+    assert [now - then for now, then in zip(counts(), before, strict=True)] == [1, 1]
 
 
 async def test_cancelled_requests_release_their_connections() -> None:
