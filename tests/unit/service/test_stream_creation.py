@@ -7,7 +7,12 @@ from typing import Any
 
 import pytest
 from nats.js.api import StreamConfig
-from nats.js.errors import BadRequestError, NotFoundError, ServerError
+from nats.js.errors import (
+    BadRequestError,
+    NotFoundError,
+    ServerError,
+    ServiceUnavailableError,
+)
 
 from hogsend.contract.users import User
 from hogsend.service import metrics, streams
@@ -114,3 +119,17 @@ async def test_only_a_stream_that_this_replica_created_is_reported_as_missing(
 async def test_a_missing_stream_has_no_strays_to_purge() -> None:
     js: Any = Streams()
     assert await streams.purge_strays(js, User.INGEST) == {}
+
+
+def test_a_stream_that_cannot_be_created_is_reported_with_its_reason_and_fix() -> None:
+    full = ServerError(code=500, err_code=10047, description="insufficient storage resources")
+    assert "max_file_store" in str(streams.hint(full))
+    assert "insufficient storage" in streams.reason(full)
+    # No subscriber answers, so nats-py raises an error without a code or a text.
+    without = ServiceUnavailableError()
+    assert "--jetstream" in str(streams.hint(without))
+    assert streams.reason(without) == "no JetStream answers on this NATS server"
+    for other in (ServiceUnavailableError(err_code=10008, description="no leader"), OSError("x")):
+        assert streams.hint(other) is None
+        assert "no JetStream" not in streams.reason(other)
+    assert streams.reason(TimeoutError()) == "TimeoutError"

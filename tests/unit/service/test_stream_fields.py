@@ -53,13 +53,23 @@ async def test_streams_are_created_and_updated_without_unknown_fields(*, exists:
     assert set(fake.updated if exists else fake.created) == own
 
 
-async def test_another_request_that_the_server_cannot_decode_is_an_error(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(
+    ("owner", "err_code"),
+    # The stream of analytics has the field, the one of credentials does not.
+    [(User.CREDENTIALS, 10025), (User.ANALYTICS, 10052)],
+)
+async def test_another_request_that_the_server_rejects_is_an_error_and_not_repeated(
+    owner: User, err_code: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def refuse(_config: StreamConfig) -> None:
-        raise BadRequestError(code=400, err_code=10025)
+    requests: list[StreamConfig] = []
+
+    async def refuse(config: StreamConfig) -> None:
+        requests.append(config)
+        raise BadRequestError(code=400, err_code=err_code)
 
     js: Any = JetStream212()
     monkeypatch.setattr(js, "add_stream", refuse)
     with pytest.raises(BadRequestError):
-        await streams.reconcile(js, User.CREDENTIALS)
+        await streams.reconcile(js, owner)
+    assert len(requests) == 1
+    assert bool(requests[0].allow_batched) is (owner is User.ANALYTICS)
