@@ -185,15 +185,24 @@ def test_each_scheme_has_its_own_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     assert proxies.to(httpx.URL("http://a.example/")) == "http://two.example:3128"
 
 
-@pytest.mark.parametrize("value", ["socks5://me:word@p.example:1", "http://", "ftp://word", "a b"])
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        ("socks5://me:word@p.example:1", "SOCKS is not supported"),
+        ("http://", "it is not an address with a scheme and a host"),
+        ("http://me:word", "it is not an address"),
+        ("ftp://word", "it is not the address of a proxy"),
+        ("a b", "it has a space"),
+    ],
+)
 def test_an_invalid_proxy_is_reported_without_its_password(
-    value: str, monkeypatch: pytest.MonkeyPatch
+    value: str, why: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ALL_PROXY", value)
     with pytest.raises(ValidationError) as raised:
         OutboundSettings()
     (problem,) = describe_problems(raised.value)
-    assert problem.startswith("ALL_PROXY: ")
+    assert problem.startswith(f"ALL_PROXY: {why}")
     assert "word" not in problem.replace("password", "")
 
 

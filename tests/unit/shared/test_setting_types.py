@@ -44,6 +44,9 @@ ODD_PORTS = ("3002.0", "3_002", "+3002", ":3002", "\u0663", "3002/tcp")
         *((PostHogUrl, f"https://{host}", "after the host") for host in ON_CLOUD),
         *((PostHogUrl, f"https://{host}", "pages") for host in ON_ANOTHER_HOST),
         (PostHogUrl, "http://eu.i.posthog.com", "https"),
+        # urllib's errors for these quote a part of the address.
+        *((kind, "https://me:hunter2", "not an address") for kind in (PostHogUrl, PublicUrl)),
+        *((kind, "https://[hunter2]", "not an address") for kind in (PostHogUrl, PublicUrl)),
         *((PublicUrl, f"https://h{path}/v1/webhooks/posthog", "is added") for path in ("", "/p")),
         *((kind, value, "digits only") for kind in (Port, OptionalPort) for value in ODD_PORTS),
         *((FilePath, value, "write the path") for value in ("$HOME/hunter2", "~nobody-here/a")),
