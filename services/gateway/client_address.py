@@ -41,7 +41,7 @@ class ClientAddresses:
         peer = _parsed(client[0]) if client else None
         if peer is None:
             return client[0] if client else ""
-        if not self._trusted or not self._trusts(peer):
+        if not self._trusts(peer):
             return str(peer)
         lists, standard = _header_values(scope)
         if lists and standard and lists != standard:

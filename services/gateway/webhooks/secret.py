@@ -243,7 +243,7 @@ def _is_lost(reply: WebhookSecretReply, minted: WebhookSecretReply) -> bool:
 
 
 def _log_state(reply: WebhookSecretReply, *, missing: bool) -> None:
-    if reply.state == "absent" and missing:
+    if missing:
         log.error(
             "there is no webhook secret, so webhooks are refused with 503. Connect PostHog, or set "
             "POSTHOG_WEBHOOK_SECRET; WEBHOOK_OPEN=true accepts them from everybody."
