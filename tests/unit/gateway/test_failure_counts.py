@@ -23,3 +23,14 @@ def test_memory_is_bounded_for_any_number_of_addresses() -> None:
         counts.add(number)
     assert len(counts) == 100
     assert counts.is_over(999)
+
+
+def test_a_client_that_fails_again_after_a_minute_is_forgotten_last() -> None:
+    now = [100.0]
+    counts = FailureCounts(1, max_entries=2, clock=lambda: now[0])
+    counts.add("a")
+    counts.add("b")
+    now[0] += 60
+    counts.add("a")
+    counts.add("c")
+    assert counts.is_over("a")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import hmac
@@ -18,13 +19,16 @@ from structlog.testing import capture_logs
 from hogsend.contract.credentials import CREDENTIALS_SIGNING_SECRET, SigningSecretReply
 from hogsend.contract.errors import Unavailable
 from hogsend.posthog.signing import KEY_ID_HEADER, key_id
+from hogsend.service.credential_watcher import CredentialWatcher
 from hogsend.service.settings.base import Settings
 from hogsend.service.settings.shared import PostHogSettings
 from services.gateway.response_headers import RETRY_AFTER
 from services.gateway.settings import GatewaySettings
 from services.gateway.signatures import TOLERANCE_SECONDS
+from services.gateway.signing_keys import SigningKeys
 from services.gateway.webhooks.refusals import REFUSED
-from tests.unit.gateway.fakes import SECRET, FakeGateway, fake_gateway
+from tests.unit.gateway.fakes import SECRET, FakeConnection, FakeGateway, fake_gateway
+from tests.virtual_time import settle
 from tests.waiting import eventually
 
 URL = "/v1/webhooks/posthog"
@@ -179,11 +183,14 @@ async def test_a_gateway_without_a_signing_key_treats_a_signed_webhook_as_unsign
     async with fake_gateway(signing=signing) as gateway:
         assert (await post(gateway, signed(OTHER))).status_code == 200
     async with fake_gateway(signing=signing, webhook_signatures="required") as gateway:
+        counter = REFUSED.labels("unknown")._value
+        before = counter.get()
         response = await post(gateway, signed(OTHER))
         assert (response.status_code, response.headers["retry-after"]) == (
             503,
             RETRY_AFTER["Retry-After"],
         )
+        assert counter.get() == before + 1
         assert (await post(gateway, {})).status_code == 401
 
 
@@ -244,6 +251,95 @@ async def test_signing_keys_are_renewed_when_the_credential_changes() -> None:
 
         await eventually(is_accepted)
         assert (await post(gateway, signed(KEY))).status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("later", "in_force"),
+    [
+        # Disconnected: the version increased.
+        (SigningSecretReply(version=2, state="absent"), []),
+        # The database was restored from a backup with an earlier key.
+        (SigningSecretReply(version=0, state="present", secret=OTHER), [key_id(OTHER)]),
+    ],
+)
+async def test_a_signing_key_that_was_deleted_or_replaced_is_no_longer_in_force(
+    later: SigningSecretReply, in_force: list[str]
+) -> None:
+    bus = FakeConnection()
+    keys = SigningKeys(bus, CredentialWatcher("posthog"))
+    for reply in (minted(KEY), later):
+        bus.reply_with(CREDENTIALS_SIGNING_SECRET, reply)
+        await keys.renew()
+    assert list(keys.in_force()) == in_force
+
+
+async def test_signing_keys_that_cannot_be_decrypted_are_logged_once() -> None:
+    bus = FakeConnection()
+    keys = SigningKeys(bus, CredentialWatcher("posthog"))
+    bus.reply_with(CREDENTIALS_SIGNING_SECRET, SigningSecretReply(version=1, state="unreadable"))
+    with capture_logs() as logs:
+        await keys.renew()
+        await keys.renew()
+    (error,) = logs
+    assert error["log_level"] == "error"
+    assert "BETTER_AUTH_SECRET_PREVIOUS" in error["event"]
+
+
+async def test_signing_keys_that_may_have_changed_are_requested_again_at_once_after_a_failure() -> (
+    None
+):
+    bus, watcher = FakeConnection(), CredentialWatcher("posthog")
+    keys = SigningKeys(bus, watcher)
+    bus.reply_with(CREDENTIALS_SIGNING_SECRET, minted(KEY))
+    await keys.renew()
+    revalidating = asyncio.create_task(watcher.revalidate())
+    await settle()
+    bus.reply_with(CREDENTIALS_SIGNING_SECRET, Unavailable("it is not running"))
+    await keys.renew()
+    assert list(keys.in_force()) == [key_id(KEY)]
+    bus.reply_with(CREDENTIALS_SIGNING_SECRET, minted(OTHER))
+    await settle()
+    assert list(keys.in_force()) == [key_id(OTHER)]
+    revalidating.cancel()
+    await asyncio.wait({revalidating})
+
+
+async def test_signing_keys_are_those_of_the_last_renewal_when_an_earlier_reply_is_late(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bus = FakeConnection()
+    keys = SigningKeys(bus, CredentialWatcher("posthog"))
+    requested, may_reply = asyncio.Event(), asyncio.Event()
+
+    async def reply_late(*_: object) -> SigningSecretReply:
+        requested.set()
+        await may_reply.wait()
+        return minted(KEY)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(bus, "request", reply_late)
+        early = asyncio.create_task(keys.refresh())
+        await requested.wait()
+    bus.reply_with(CREDENTIALS_SIGNING_SECRET, minted(OTHER))
+    renewal = asyncio.create_task(keys.renew())
+    await settle()
+    may_reply.set()
+    await asyncio.gather(early, renewal)
+    assert list(keys.in_force()) == [key_id(OTHER)]
+
+
+async def test_a_caller_can_wait_until_the_signing_keys_are_loaded() -> None:
+    bus = FakeConnection()
+    await SigningKeys(bus, CredentialWatcher("posthog"), [KEY]).wait_until_loaded(within=60)
+    keys = SigningKeys(bus, CredentialWatcher("posthog"))
+    # The keys are not loaded, so this waits until the timeout.
+    await keys.wait_until_loaded(within=0)
+    waiting = asyncio.create_task(keys.wait_until_loaded(within=60))
+    await settle()
+    assert not waiting.done()
+    bus.reply_with(CREDENTIALS_SIGNING_SECRET, ABSENT)
+    await keys.renew()
+    await waiting
 
 
 @pytest.mark.parametrize(

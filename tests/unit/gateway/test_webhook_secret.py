@@ -215,9 +215,13 @@ async def test_a_deployment_without_a_secret_does_not_open_the_route(bus: FakeCo
 
 async def test_a_secret_that_cannot_be_decrypted_is_unknown(bus: FakeConnection) -> None:
     secret = secret_of(bus)
-    await refresh_with(bus, secret, UNREADABLE)
+    with capture_logs() as logs:
+        await refresh_with(bus, secret, UNREADABLE)
     assert not secret.can_check
     assert secret.check(b"any") is SecretCheck.UNKNOWN
+    (error,) = logs
+    assert error["log_level"] == "error"
+    assert "BETTER_AUTH_SECRET_PREVIOUS" in error["event"]
 
 
 async def test_an_open_route_is_closed_when_credentials_does_not_reply_after_a_change(
@@ -293,6 +297,26 @@ async def test_the_next_process_loads_the_digest_of_the_secret_from_the_cache(
     assert restarted.check(b"other") is SecretCheck.MISMATCH
 
 
+async def test_the_digest_of_a_new_secret_replaces_the_cached_one(
+    bus: FakeConnection, tmp_path: Path
+) -> None:
+    cache = tmp_path / "webhook-secret.json"
+    secret = secret_of(bus, cache=cache)
+    await refresh_with(bus, secret, minted("first"))
+    await refresh_with(bus, secret, minted("second", version=2))
+    restarted = secret_of(bus, cache=cache)
+    assert restarted.check(b"first") is SecretCheck.MISMATCH
+    assert restarted.check(b"second") is SecretCheck.MATCH
+
+
+def test_the_first_start_without_a_cache_is_not_a_failure(
+    bus: FakeConnection, tmp_path: Path
+) -> None:
+    with capture_logs() as logs:
+        secret_of(bus, cache=tmp_path / "webhook-secret.json")
+    assert logs == []
+
+
 @pytest.mark.parametrize("reply", [ABSENT, UNREADABLE])
 async def test_the_absence_of_a_secret_is_not_cached_for_the_next_process(
     bus: FakeConnection, tmp_path: Path, reply: WebhookSecretReply
@@ -301,6 +325,7 @@ async def test_the_absence_of_a_secret_is_not_cached_for_the_next_process(
     secret = secret_of(bus, cache=cache)
     await refresh_with(bus, secret, minted("minted"))
     await refresh_with(bus, secret, reply)
+    assert not cache.exists()
     assert not secret_of(bus, cache=cache).can_check
 
 
@@ -344,14 +369,20 @@ async def test_the_digest_is_synced_before_it_replaces_the_previous_one(
     bus: FakeConnection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache = tmp_path / "webhook-secret.json"
-    synced: list[int] = []
-    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_ino))
+    synced: list[tuple[int, int]] = []
+
+    def record(descriptor: int) -> None:
+        file = os.fstat(descriptor)
+        synced.append((file.st_ino, file.st_size))
+
+    monkeypatch.setattr(os, "fsync", record)
     secret = secret_of(bus, cache=cache)
     await refresh_with(bus, secret, minted("minted"))
-    assert synced == [cache.stat().st_ino]
+    complete = (cache.stat().st_ino, cache.stat().st_size)
+    assert synced == [complete]
     # The same reply, every 30 s, is not written again.
     await refresh_with(bus, secret, minted("minted"))
-    assert synced == [cache.stat().st_ino]
+    assert synced == [complete]
     cache.unlink()
     await refresh_with(bus, secret, minted("minted"))
     assert secret_of(bus, cache=cache).can_check

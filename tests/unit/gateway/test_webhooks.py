@@ -17,10 +17,11 @@ import structlog
 
 from docs.generate import ROOT
 from hogsend.contract import subjects
-from hogsend.contract.credentials import WebhookSecretReply
+from hogsend.contract.credentials import CREDENTIALS_WEBHOOK_SECRET, WebhookSecretReply
 from hogsend.contract.errors import Unavailable
 from hogsend.contract.headers import MESSAGE_ID, message_id
 from hogsend.contract.webhooks import PostHogWebhook
+from services.gateway.webhooks.refusals import REFUSED
 from services.gateway.webhooks.size_limit import SizeLimit
 from services.gateway.webhooks.spool.spool import Spool
 from services.ingest.sources.posthog import decode
@@ -211,6 +212,15 @@ async def test_case_112_a_minted_secret() -> None:
     assert [response.status_code for response in responses] == [200, 401, 401]
 
 
+async def test_a_webhook_with_a_new_secret_is_accepted_although_the_gateway_missed_the_change() -> (
+    None
+):
+    async with fake_gateway(secret=None, minted=minted("earlier")) as gateway:
+        gateway.bus.reply_with(CREDENTIALS_WEBHOOK_SECRET, minted("minted"))
+        assert (await post(gateway, "minted")).status_code == 200
+        assert (await post(gateway, "earlier")).status_code == 401
+
+
 async def test_case_113_the_environment_wins() -> None:
     async with fake_gateway(minted=minted("minted")) as gateway:
         assert (await post(gateway, SECRET)).status_code == 200
@@ -242,8 +252,11 @@ async def test_case_116_an_unknown_source(gateway: FakeGateway) -> None:
 
 @pytest.mark.parametrize("reply", [UNREADABLE, Unavailable("credentials do not run")])
 async def test_webhooks_are_503_while_the_secret_is_unknown(reply: Any) -> None:
+    counter = REFUSED.labels("unknown")._value
+    before = counter.get()
     async with fake_gateway(secret=None, minted=reply) as gateway:
         responses = [await post(gateway, secret) for secret in (None, "w")]
+    assert counter.get() == before + 2
     for response in responses:
         assert response.status_code == 503
         assert response.json() == {"error": "the webhook secret is not known yet"}
