@@ -69,13 +69,15 @@ class Driver:
         secret: str = SECRET,
         previous: Sequence[str] = (),
         personal_key: str | None = None,
+        *,
+        allow: Sequence[str] = (),
     ) -> Replica:
-        """Create a replica with its own secrets."""
+        """Create a replica with its own secrets and its own `OUTBOUND_ALLOW`."""
         sealer = Sealer(secret, previous)
         payloads = PayloadSealer(sealer)
         relay = ChangeRelay(self.store, payloads, self.stream)
         refresher = Refresher(self.store, payloads, self.endpoint, relay, self.clock)
-        egress = EgressPolicy.of(())
+        egress = EgressPolicy.of(allow)
         credentials = CredentialService(
             self.store, payloads, relay, egress, personal_key=personal_key is not None
         )

@@ -416,6 +416,8 @@ class FakeAuthorizationServer:
         self.discovery_status = 200
         self.discovery: Exception | bytes | None = None
         """An error, or a body in place of the document."""
+        self.redirects: dict[str, str] = {}
+        """Targets of redirects, by the URL that is redirected."""
         self.unreachable = False
         self.token_status = 200
         self.tokens: dict[str, Any] | bytes = {
@@ -431,6 +433,8 @@ class FakeAuthorizationServer:
         self.requests.append(request)
         if self.unreachable:
             raise httpx.ReadTimeout("too slow")
+        if (target := self.redirects.get(str(request.url))) is not None:
+            return httpx.Response(301, headers={"Location": target})
         if isinstance(self.discovery, Exception):
             raise self.discovery
         if self.discovery is not None:

@@ -16,10 +16,13 @@ from hogsend.contract.authorizations import (
     FinishAuthorization,
 )
 from hogsend.contract.errors import Unavailable
+from hogsend.posthog.oauth_discovery import PATH
 from hogsend.posthog.pkce import PkceSession
 from hogsend.service.ssrf import AddressRefused
+from services.credentials.authorization.server import DISCOVERY_SECONDS
 from tests.unit.credentials.conftest import Driver, Replica
 from tests.unit.credentials.fakes import EU
+from tests.virtual_time import now, on_virtual_time
 
 CLIENT = "https://t.example.com/.well-known/oauth-client.json"
 REDIRECT = "https://t.example.com/console/connect/callback"
@@ -207,6 +210,22 @@ async def test_an_unusable_token_is_reported_as_posthogs_fault(
     assert await driver.stored() is None
 
 
+async def test_a_grant_is_stored_with_the_projects_and_organizations_that_posthog_limits_it_to(
+    driver: Driver, replica: Replica
+) -> None:
+    assert isinstance(driver.posthog.tokens, dict)
+    driver.posthog.tokens["scoped_organizations"] = ["0190aa51"]
+    await finish(replica, await state(replica))
+    stored = await driver.stored()
+    assert stored is not None
+    assert (stored.scoped_teams, stored.scoped_organizations) == ([7], ["0190aa51"])
+    del driver.posthog.tokens["scoped_teams"], driver.posthog.tokens["scoped_organizations"]
+    await finish(replica, await state(replica))
+    stored = await driver.stored()
+    assert stored is not None
+    assert (stored.scoped_teams, stored.scoped_organizations) == ([], [])
+
+
 async def test_a_code_that_the_server_repeats_as_its_error_is_not_shown(
     driver: Driver, replica: Replica
 ) -> None:
@@ -294,6 +313,31 @@ async def test_a_discovery_document_that_may_not_be_read_is_refused_with_the_rea
     assert started.refusal is not None
     assert text in started.refusal.detail
     assert driver.waiting.rows == {}
+
+
+@on_virtual_time
+async def test_discovery_ends_when_posthog_does_not_answer_in_time(
+    driver: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def hang(_url: str) -> None:
+        await asyncio.Event().wait()
+
+    replica = driver.replica()
+    monkeypatch.setattr(replica.authorizations._server, "_get", hang)
+    assert refused(await begin(replica)) == "discovery_failed"
+    assert now() == DISCOVERY_SECONDS
+
+
+async def test_only_a_redirect_that_adds_a_slash_is_followed_at_discovery(
+    driver: Driver, replica: Replica
+) -> None:
+    document = f"{EU}{PATH}"
+    driver.posthog.redirects = {document: f"{document}/"}
+    assert (await begin(replica)).authorize_url is not None
+    driver.posthog.redirects = {document: "https://evil.example/"}
+    assert refused(await begin(replica)) == "discovery_failed"
+    hosts = {request.url.host for request in driver.posthog.requests}
+    assert hosts == {"eu.posthog.com"}
 
 
 async def test_a_posthog_without_an_oauth_server_is_refused_with_the_alternative(

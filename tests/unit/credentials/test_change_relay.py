@@ -8,6 +8,7 @@ import pytest
 
 from hogsend.contract.credentials import DerivedPayload
 from hogsend.contract.errors import Unavailable
+from hogsend.service import metrics
 from tests.unit.credentials.conftest import Driver, Replica
 
 
@@ -134,8 +135,11 @@ async def test_a_change_that_cannot_be_marked_as_published_is_published_again(
     await driver.stream.arrived.wait()
     driver.store.available = False
     driver.stream.accepting.set()
+    failures = metrics.FAILURES.labels("credential_change", Unavailable.code)._value
+    before = failures.get()
     await storing
     await replica.relay.finish()
+    assert failures.get() == before + 1
     driver.store.available = True
     assert await driver.store.pending_changes() == ["posthog"]
     await replica.relay.relay_pending()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from datetime import timedelta
 
 import msgspec
 import pytest
@@ -56,6 +57,7 @@ async def test_a_grant_replaces_one_that_cannot_be_read(driver: Driver, replica:
         ("/oauth/token/", "must be an absolute URL"),
         ("http://us.posthog.com/oauth/token/", "must be https"),
         ("ftp://127.0.0.1/oauth/token/", "must be https"),
+        ("http://127.0.0.1/oauth/token/", "OUTBOUND_ALLOW"),
         ("https://10.0.0.1/oauth/token/", "OUTBOUND_ALLOW"),
         ("https://me:word@us.posthog.com/oauth/token/", "user or password"),
     ],
@@ -68,6 +70,23 @@ async def test_a_refresh_token_is_sent_only_to_allowed_endpoints(
             "posthog", driver.grant(left=3600, token_endpoint=endpoint)
         )
     assert (await driver.snapshot()).version == 0
+
+
+@pytest.mark.parametrize(
+    ("allowed", "endpoint"),
+    [
+        ("posthog.internal", "http://posthog.internal/oauth/token/"),
+        ("127.0.0.1", "http://localhost/oauth/token/"),
+    ],
+)
+async def test_a_refresh_token_is_sent_unencrypted_only_to_hosts_that_the_operator_listed(
+    driver: Driver, allowed: str, endpoint: str
+) -> None:
+    grant = driver.grant(left=3600, token_endpoint=endpoint)
+    with pytest.raises(InvalidRequest):
+        await driver.replica().credentials.put_oauth("posthog", grant)
+    await driver.replica(allow=[allowed]).credentials.put_oauth("posthog", grant)
+    assert await driver.stored() == grant
 
 
 async def test_a_client_id_must_be_an_absolute_url(driver: Driver, replica: Replica) -> None:
@@ -115,6 +134,47 @@ async def test_an_unreadable_webhook_secret_is_not_an_absent_one(driver: Driver)
     await driver.replica(secret="lost").credentials.put_derived("posthog", DERIVED)
     reply = await driver.replica().credentials.webhook_secret("posthog")
     assert (reply.state, reply.sha256) == ("unreadable", None)
+
+
+async def test_the_previous_webhook_secret_is_returned_as_a_digest_with_its_end(
+    driver: Driver, replica: Replica
+) -> None:
+    until = driver.clock.now + timedelta(days=1)
+    payload = DerivedPayload(
+        webhook_secret="minted", webhook_secret_previous="before", webhook_previous_until=until
+    )
+    await replica.credentials.put_derived("posthog", payload)
+    reply = await replica.credentials.webhook_secret("posthog")
+    assert reply.previous_sha256 == hashlib.sha256(b"before").hexdigest()
+    assert reply.previous_until == until
+
+
+@pytest.mark.parametrize(
+    ("payload", "state"),
+    [
+        (DERIVED, "absent"),
+        (DerivedPayload(signing_secret="signs"), "present"),
+        (DerivedPayload(signing_secret_previous="signed"), "present"),
+        (DerivedPayload(signing_secret="signs", signing_secret_previous="signed"), "present"),
+    ],
+)
+async def test_the_signing_keys_are_absent_only_without_a_current_and_a_previous_key(
+    replica: Replica, payload: DerivedPayload, state: str
+) -> None:
+    assert (await replica.credentials.signing_secret("posthog")).state == "absent"
+    await replica.credentials.put_derived("posthog", payload)
+    reply = await replica.credentials.signing_secret("posthog")
+    assert reply.state == state
+    assert (reply.secret, reply.previous) == (
+        payload.signing_secret,
+        payload.signing_secret_previous,
+    )
+
+
+async def test_unreadable_signing_keys_are_not_absent_ones(driver: Driver) -> None:
+    await driver.replica(secret="lost").credentials.put_derived("posthog", DERIVED)
+    reply = await driver.replica().credentials.signing_secret("posthog")
+    assert (reply.state, reply.secret) == ("unreadable", None)
 
 
 async def test_deleting_removes_both_kinds_even_unreadable_ones(

@@ -25,6 +25,7 @@ from services.credentials.refresh_schedule import BACK_OFF, GRACE, IDLE, LOST_BA
 from services.credentials.token_endpoint import RefreshFailed
 from tests.unit.credentials.conftest import Driver, Replica
 from tests.unit.credentials.fakes import FakeTokenEndpoint, ReuseDetectingEndpoint
+from tests.virtual_time import now, on_virtual_time
 
 
 def warnings(logs: list[Any]) -> list[Any]:
@@ -207,6 +208,21 @@ async def test_a_refresh_that_a_crash_interrupted_is_repeated_at_once(
     grant = await driver.stored()
     assert grant is not None
     assert grant.refresh_token == "phr_2"
+
+
+async def test_an_interrupted_refresh_of_a_refused_grant_is_not_repeated_at_the_start(
+    driver: Driver, replica: Replica
+) -> None:
+    await driver.put(driver.grant(left=3600))
+    driver.endpoint.failure = RefreshFailed("invalid_grant")
+    await replica.token(digest("pha_0"))
+    driver.clock.advance(61)
+    driver.endpoint.arrived.clear()
+    await crash(replica, await start_refresh(driver, replica, digest("pha_0")))
+    driver.endpoint.responding.set()
+    count = len(driver.endpoint.requests)
+    await driver.replica().refresher.repeat_interrupted()
+    assert len(driver.endpoint.requests) == count
 
 
 async def test_an_interrupted_refresh_is_repeated_although_the_token_is_not_due(
@@ -464,6 +480,7 @@ async def test_another_failure_does_not_need_a_reconnect(driver: Driver, replica
     await replica.token()
     status = await replica.credentials.status("posthog")
     assert (status.needs_reconnect, status.refresh_error) == (False, "temporarily_unavailable")
+    assert not (await replica.credentials.meta("posthog")).needs_reconnect
 
 
 async def test_connecting_again_takes_precedence_over_a_running_refresh(
@@ -673,6 +690,22 @@ async def test_grants_are_checked_periodically_after_interrupted_refreshes_are_r
         keeping.cancel()
         await asyncio.wait({keeping})
     assert calls == ["interrupted", "interrupted", "due", "due"]
+
+
+@on_virtual_time
+async def test_a_due_grant_is_refreshed_one_interval_after_the_start(
+    replica: Replica, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checks: list[float] = []
+
+    async def refresh_due(_: Refresher) -> None:
+        checks.append(now())
+
+    monkeypatch.setattr(Refresher, "refresh_due", refresh_due)
+    keeping = asyncio.create_task(replica.refresher.keep_fresh())
+    await asyncio.sleep(2.5 * refresh_module.CHECK_SECONDS)
+    keeping.cancel()
+    assert checks == [refresh_module.CHECK_SECONDS, 2 * refresh_module.CHECK_SECONDS]
 
 
 async def test_a_refresh_is_published(driver: Driver, replica: Replica) -> None:

@@ -145,6 +145,23 @@ async def test_a_bearer_is_returned_with_the_projects_of_its_grant(driver: Drive
     assert (reply.scoped_teams, reply.provisioned_project) == ([], None)
 
 
+@pytest.mark.parametrize(
+    "derived",
+    [
+        DerivedPayload(project_id="55"),
+        DerivedPayload(project_id="", private_host="https://eu.posthog.com"),
+        DerivedPayload(private_host="https://eu.posthog.com"),
+        DerivedPayload(project_id="55", private_host=""),
+    ],
+)
+async def test_a_bearer_has_no_project_when_its_id_or_its_host_is_not_stored(
+    driver: Driver, replica: Replica, derived: DerivedPayload
+) -> None:
+    await driver.put(driver.grant(left=3600))
+    await driver.store.save("posthog", "derived", driver.sealer.seal(derived))
+    assert (await replica.token()).provisioned_project is None
+
+
 async def test_a_bearer_has_the_generation_of_its_grant(driver: Driver) -> None:
     replica = driver.replica()
     await driver.put(driver.grant(left=30))
