@@ -200,6 +200,8 @@ def test_an_argument_with_invalid_characters_is_an_error_of_the_user(
     cli: Cli, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], message: str
 ) -> None:
     monkeypatch.setattr(hogsend, "connect", partial(hogsend.connect, wait=0.1))
+    # Otherwise a restore reports that a stack of this machine's user has its port.
+    monkeypatch.setenv("NATS_PORT", str(free_port()))
     outcome = cli(*arguments, "--json")
     assert outcome.code in {ExitCode.FAILED, ExitCode.USAGE}
     assert message in outcome.json["error"]
