@@ -170,7 +170,9 @@ def _clients() -> list[str]:
         "- an `inactive_threshold` above a day, unless the consumer is durable",
         (
             "- deleting a durable, which an operator does with "
-            "`hogsend consumers delete EVENTS <name>`"
+            "`hogsend consumers delete EVENTS <name>`, or another consumer with a short name, "
+            "which NATS deletes when it is idle: `Unsubscribe` of nats.go's older API returns "
+            "this error"
         ),
         "",
         (
@@ -214,8 +216,9 @@ def _clients() -> list[str]:
         ),
         (
             "- No user has the rights of NATS' system account, so `nats server list`, `server "
-            "ping`, `server report` and `account report` find nothing, also for `operator`. `nats "
-            "server check jetstream`, `check stream` and `check consumer` work."
+            "ping`, `server report`, `account report` and `events` find nothing, also for "
+            "`operator`. `nats server check jetstream`, `check stream` (with `--peer-expect 3` in "
+            "a cluster) and `check consumer` work."
         ),
         "- `nats rtt` fails, because it does not use the password in `NATS_URL`.",
     ]

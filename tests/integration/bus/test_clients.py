@@ -149,7 +149,8 @@ async def test_the_commands_for_nats_show_events_the_credential_a_person_and_str
     # Two events are in the stream, and the command for them would wait for ten.
     script = "\n".join(lines).replace("--count 10", "--count 2").replace("--all", "--all --count 2")
     script = script.replace("--last-per-subject", "--last-per-subject --count 1")
-    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
+    # A context that the developer selected would change the commands.
+    environment = {"PATH": os.environ["PATH"], "XDG_CONFIG_HOME": str(tmp_path)}
     async with (
         serving(servers, User.ANALYTICS, persons),
         connected(servers, User.ANALYTICS) as analytics,
