@@ -12,6 +12,7 @@ from litestar.di import NamedDependency
 from sandbox.errors import ApiError, ApiErrorBody, invalid
 from sandbox.evaluation_runtime import runtime_of
 from sandbox.flags import FlagDetails
+from sandbox.http.remote_config import DecideConfig
 from sandbox.ingestion.decoding import Payload, decode
 from sandbox.instance import Instance
 
@@ -35,14 +36,26 @@ class LegacyFlagsResponse(msgspec.Struct, frozen=True, rename="camel"):
     feature_flag_payloads: dict[str, str]
     request_id: str
     evaluated_at: int
-    supported_compression: tuple[str, ...] = ("gzip", "gzip-js")
 
 
 @post(["/flags", "/decide"], status_code=200)
 async def evaluate_flags(
     request: Request[Any, Any, Any], instance: NamedDependency[Instance]
+) -> dict[str, Any]:
+    """Evaluate flags for a distinct id. Properties in the request override stored ones.
+
+    `/decide` and `/flags?config=true` return the project's configuration too.
+    """
+    response: dict[str, Any] = msgspec.to_builtins(await _evaluate(request, instance))
+    is_decide = request.scope["path"].startswith("/decide")
+    if is_decide or request.query_params.get("config") == "true":
+        response |= msgspec.to_builtins(DecideConfig())
+    return response
+
+
+async def _evaluate(
+    request: Request[Any, Any, Any], instance: Instance
 ) -> FlagsResponse | LegacyFlagsResponse:
-    """Evaluate flags for a distinct id. Properties in the request override stored ones."""
     payload = Payload(
         body=await request.body(),
         content_type=request.headers.get("Content-Type", ""),

@@ -17,12 +17,10 @@ class Analytics(msgspec.Struct, frozen=True):
     endpoint: str = "/i/v0/e/"
 
 
-class RemoteConfig(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+class Features(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """The features of posthog-js that a project uses: only events and flags, without extensions."""
 
-    token: str
     supported_compression: tuple[str, ...] = ("gzip", "gzip-js")
-    has_feature_flags: bool
     capture_dead_clicks: bool = False
     capture_performance: bool = False
     autocapture_opt_out: bool = msgspec.field(default=False, name="autocapture_opt_out")
@@ -34,6 +32,30 @@ class RemoteConfig(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     surveys: bool = False
     default_identified_only: bool = True
     site_apps: tuple[str, ...] = ()
+
+
+class RemoteConfig(Features, frozen=True, kw_only=True, rename="camel"):
+    """The features of a project, as current versions of posthog-js request them."""
+
+    token: str
+    has_feature_flags: bool
+
+
+class Autocapture(msgspec.Struct, frozen=True):
+    """Whether posthog-js captures clicks and page views, without which old versions do not."""
+
+    enable_collect_everything: bool = True
+
+
+class DecideConfig(Features, frozen=True, kw_only=True, rename="camel"):
+    """The features of a project, as older versions of posthog-js receive them with the flags.
+
+    Source: rust/feature-flags/src/handler/config_response_builder.rs.
+    """
+
+    config: Autocapture = Autocapture()
+    toolbar_params: dict[str, str] = {}
+    is_authenticated: bool = False
 
 
 @get("/array/{token:str}/config", sync_to_thread=False)

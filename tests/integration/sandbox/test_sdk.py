@@ -254,3 +254,18 @@ async def test_flag_definitions_require_the_flags_key_or_a_personal_key(
     assert changed.status_code == 200
     address = "/api/projects/@current/feature_flags/nothing/remote_config"
     assert (await posthog.http.get(address, headers=posthog.key)).status_code == 404
+
+
+async def test_decide_returns_the_configuration_with_which_old_posthog_js_starts_autocapture(
+    posthog: Driver,
+) -> None:
+    body = {"token": posthog.instance.options.project_key, "distinct_id": "u_1"}
+    await posthog.http.put("/_sandbox/flags", json=[{"key": "on"}])
+    for address in ("/decide/?v=3", "/flags/?v=2&config=true"):
+        answer = (await posthog.http.post(address, json=body)).json()
+        assert answer["config"] == {"enable_collect_everything": True}, address
+        assert (answer["isAuthenticated"], answer["toolbarParams"]) == (False, {})
+        assert answer["supportedCompression"] == ["gzip", "gzip-js"]
+        assert answer["analytics"] == {"endpoint": "/i/v0/e/"}
+        assert "on" in answer.get("flags", answer.get("featureFlags"))
+    assert "config" not in (await posthog.http.post("/flags/?v=2", json=body)).json()
