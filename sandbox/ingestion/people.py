@@ -3,6 +3,7 @@
 Follows nodejs/src/worker/ingestion/persons/ (person-merge-service.ts,
 person-property-service.ts). When two persons are merged, the properties of the remaining person
 take precedence. `$identify` and `$create_alias` do not merge an identified person into another.
+A person is identified once a second distinct id was merged; `$identify` alone does not suffice.
 """
 
 from __future__ import annotations
@@ -83,15 +84,17 @@ class People:
     def merge(self, into: str, absorbed: str, *, force: bool = False) -> Person:
         """Merge two distinct ids into one identified person.
 
-        With `force` an identified person is merged as well (`$merge_dangerously`).
+        If only one of them has a person, that person gets the other distinct id. An identified
+        person is not merged into another, unless `force` is given (`$merge_dangerously`).
         """
-        person = self.get_or_create(into)
-        other = self._by_distinct_id.get(absorbed)
-        if other is None:
+        person, other = self.find(into), self.find(absorbed)
+        if person is None and other is not None:
+            person = other
+            self._attach(person, [into])
+        elif person is None or other is None:
+            person = self.get_or_create(into)
             self._attach(person, [absorbed])
-        elif other is not person:
-            if other.is_identified and not force:
-                return person
+        elif other is not person and (force or not other.is_identified):
             person.properties = {**other.properties, **person.properties}
             person.created_at = min(person.created_at, other.created_at)
             self._attach(person, other.distinct_ids)

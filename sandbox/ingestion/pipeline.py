@@ -112,21 +112,19 @@ class Pipeline:
         match event.event:
             case "$identify":
                 other = event.properties.get("$anon_distinct_id")
-                if other is None:
-                    person = self._people.get_or_create(event.distinct_id)
-                    person.is_identified = True
-                    return person
             case "$create_alias" | "$merge_dangerously":
                 other = event.properties.get("alias")
             case _:
                 return None
-        ids = (event.distinct_id, other)
-        if not isinstance(other, str) or other == event.distinct_id:
+        if not other:
             return None
-        if any(str(id).strip().casefold() in ILLEGAL_IDS for id in ids):
+        absorbed = other if isinstance(other, str) else msgspec.json.encode(other).decode()
+        if absorbed == event.distinct_id:
+            return None
+        if any(id.strip().casefold() in ILLEGAL_IDS for id in (event.distinct_id, absorbed)):
             return None
         force = event.event == "$merge_dangerously"
-        return self._people.merge(event.distinct_id, other, force=force)
+        return self._people.merge(event.distinct_id, absorbed, force=force)
 
 
 def _as_delivered(event: CapturedEvent) -> CapturedEvent:

@@ -313,7 +313,6 @@ async def test_set_outside_the_properties_changes_the_person_too(posthog: Driver
     (person,) = await persons(posthog, "u_1")
     assert person["properties"] == {"email": "a@b.com"}
     assert person["name"] == "a@b.com"
-    assert person["is_identified"] is True
 
 
 async def test_identify_merges_two_distinct_ids_into_one_person(posthog: Driver) -> None:
@@ -336,12 +335,45 @@ async def test_an_alias_is_added_to_the_person_of_the_distinct_id(posthog: Drive
 async def test_an_alias_does_not_merge_an_identified_person_but_merge_dangerously_does(
     posthog: Driver,
 ) -> None:
-    await posthog.capture("$identify", "u_1")
-    await posthog.capture("$identify", "u_2")
+    for id in ("u_1", "u_2"):
+        await posthog.capture("$identify", id, properties={"$anon_distinct_id": f"anon_{id}"})
     await posthog.capture("$create_alias", "u_1", properties={"alias": "u_2"})
     assert (await persons(posthog, "u_1"))[0]["id"] != (await persons(posthog, "u_2"))[0]["id"]
     await posthog.capture("$merge_dangerously", "u_1", properties={"alias": "u_2"})
     assert (await persons(posthog, "u_1"))[0]["id"] == (await persons(posthog, "u_2"))[0]["id"]
+
+
+async def test_an_identify_without_an_anonymous_id_does_not_prevent_a_merge(
+    posthog: Driver,
+) -> None:
+    # The Python SDK's `alias(previous_id="anon", distinct_id="u_1")` merges u_1 into anon.
+    await posthog.capture("view", "anon", properties={"$set": {"seen": 1}})
+    await posthog.capture("$identify", "u_1", properties={"$set": {"plan": "pro"}})
+    (identified,) = await persons(posthog, "u_1")
+    assert identified["is_identified"] is False
+    await posthog.capture("$create_alias", "anon", properties={"alias": "u_1"})
+    (person,) = await persons(posthog, "u_1")
+    assert person["properties"] == {"seen": 1, "plan": "pro"}
+    assert (person["distinct_ids"], person["is_identified"]) == (["anon", "u_1"], True)
+
+
+async def test_the_only_existing_person_gets_the_other_distinct_id_and_keeps_its_uuid(
+    posthog: Driver,
+) -> None:
+    await posthog.capture("view", "anon", properties={"$set": {"seen": 1}})
+    (before,) = await persons(posthog, "anon")
+    await posthog.capture("$identify", "u_1", properties={"$anon_distinct_id": "anon"})
+    (after,) = await persons(posthog, "u_1")
+    assert (after["uuid"], after["distinct_ids"]) == (before["uuid"], ["anon", "u_1"])
+    # An identified person too.
+    await posthog.capture("$create_alias", "u_2", properties={"alias": "u_1"})
+    assert (await persons(posthog, "u_2"))[0]["uuid"] == before["uuid"]
+
+
+async def test_an_alias_may_be_a_number(posthog: Driver) -> None:
+    await posthog.capture("$create_alias", "u_1", properties={"alias": 42})
+    (person,) = await persons(posthog, "42")
+    assert person["distinct_ids"] == ["u_1", "42"]
 
 
 async def test_a_placeholder_id_is_never_merged(posthog: Driver) -> None:
