@@ -86,7 +86,7 @@ class ServiceBroker(LinkedBroker):
 
         Args:
             router: declares the handlers.
-            activity: returns the `data` of the service in `nats micro stats`.
+            activity: returns the `data` of the service's reply to `$SRV.STATS`.
         """
         own = router.copy()
         self.include_router(own)
