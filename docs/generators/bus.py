@@ -220,7 +220,11 @@ def _clients() -> list[str]:
             "`operator`. `nats server check jetstream`, `check stream` (with `--peer-expect 3` in "
             "a cluster) and `check consumer` work."
         ),
-        "- `nats rtt` fails, because it does not use the password in `NATS_URL`.",
+        (
+            "- `nats rtt` fails, because it does not use the password in `NATS_URL`; `NATS_URL="
+            '"$NATS_SERVER" NATS_USER="$NATS_USERNAME" NATS_PASSWORD="$NATS_PASS" nats rtt` works. '
+            "`nats server check connection` fails, because no user may publish to its own inbox."
+        ),
     ]
 
 
