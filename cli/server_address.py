@@ -81,7 +81,10 @@ def admin_key_hint(address: ServerAddress) -> str:
     """Return how to pass the admin key: from the file of `hogsend up` if it exists."""
     if generated := _generated_key(address):
         return f'for the stack of `hogsend up`: export HOGSEND_ADMIN_KEY="$(cat {generated})"'
-    return "pass --admin-key, or set HOGSEND_ADMIN_KEY to the server's ADMIN_API_KEY"
+    hint = "pass --admin-key, or set HOGSEND_ADMIN_KEY to the server's ADMIN_API_KEY"
+    if address.admin_key is None and is_loopback(address.base_url):
+        hint += "; for the stack of `hogsend up`, run the command in its directory"
+    return hint
 
 
 def local_gateway_url() -> str:

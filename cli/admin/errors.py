@@ -73,6 +73,8 @@ def error_from(response: httpx.Response, address: ServerAddress) -> AdminError:
     )
     if detail is None:
         detail = _issues(document.get("error"))
+    if response.status_code == HTTPStatus.UNAUTHORIZED and address.admin_key is None:
+        detail = "no admin key was given"
     problem = (
         f"{response.status_code}: {code}"
         if code is not None

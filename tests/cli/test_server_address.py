@@ -8,6 +8,7 @@ import pytest
 
 from cli.errors import CommandError
 from cli.server_address import resolve
+from tests.cli.running import Cli
 
 FILE = Path(".env")
 
@@ -122,3 +123,10 @@ def test_an_admin_key_with_invalid_characters_is_refused(key: str) -> None:
 )
 def test_plain_http_is_detected(url: str, plaintext: bool) -> None:
     assert resolve(url, None).is_plaintext is plaintext
+
+
+def test_a_request_without_a_key_is_reported_as_one(cli: Cli) -> None:
+    outcome = cli("events", "list", url=cli.url)
+    problem, fix = outcome.err.splitlines()
+    assert problem == "error: 401: Unauthorized: no admin key was given"
+    assert fix.endswith("for the stack of `hogsend up`, run the command in its directory")
