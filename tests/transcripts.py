@@ -2,6 +2,7 @@
 
 A line that starts with `$ ` is a command, which may continue on the following lines. The other
 lines are its expected output. `...` matches any text, and on a line of its own any number of lines.
+Two spaces or more match any number of spaces and tabs.
 """
 
 from __future__ import annotations
@@ -29,10 +30,15 @@ class Step:
     def matches(self, output: str) -> bool:
         """Whether `output` starts with the expected lines."""
         lines = (
-            r"(?:.*\n)*?" if line == "..." else re.escape(line).replace(r"\.\.\.", ".*") + r"\n"
-            for line in self.expected
+            r"(?:.*\n)*?" if line == "..." else f"{_pattern(line)}\n" for line in self.expected
         )
         return re.match("".join(lines), output) is not None
+
+
+def _pattern(line: str) -> str:
+    any_text = re.escape(line).replace(r"\.\.\.", ".*")
+    # Columns are separated by spaces on a terminal, and by tabs in the pipe of a test.
+    return re.sub(r"(\\ ){2,}", r"\\s+", any_text)
 
 
 def steps(transcript: str) -> Iterator[Step]:

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import nats
 import pytest
@@ -73,7 +74,7 @@ async def checkout(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ch
             "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
             "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "shared"))),
             "PYTHONUNBUFFERED": "1",
-            "HOGSEND_API_URL": stack.summary["gateway"],
+            "GATEWAY_PORT": str(urlsplit(stack.summary["gateway"]).port),
         }
         yield Checkout(directory, stack, variables)
 
