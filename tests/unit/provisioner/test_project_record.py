@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from hogsend.contract.credentials import DerivedPayload
-from hogsend.contract.errors import CannotUnseal, HogsendError, Unavailable
+from hogsend.contract.errors import CannotUnseal, GrantReplaced, HogsendError, Unavailable
 from hogsend.posthog.api import Project
 from services.provisioner.destination import project_record
 from tests.unit.provisioner.fakes import POSTHOG_URL, FakeCredentials
@@ -63,3 +63,11 @@ async def test_a_record_that_cannot_be_stored_raises_no_error(
     credentials.failures[method] = error
     await project_record.save(credentials, PROJECT, POSTHOG_URL)
     assert credentials.stored == []
+
+
+async def test_a_record_of_a_grant_that_was_replaced_ends_the_run(
+    credentials: FakeCredentials,
+) -> None:
+    credentials.failures["store_derived"] = GrantReplaced("another grant was connected meanwhile")
+    with pytest.raises(GrantReplaced):
+        await project_record.save(credentials, PROJECT, POSTHOG_URL)

@@ -16,7 +16,9 @@ import pytest
 from hogsend.contract.credentials import DerivedPayload, TokenReply
 from hogsend.contract.errors import InvalidRequest, Unavailable
 from hogsend.contract.provisioning import Provisioned, ProvisionLoop
+from hogsend.contract.webhooks import SECRET_HEADER
 from hogsend.posthog.signing import KEY_ID_HEADER, key_id, key_of, mint
+from hogsend.service import metrics
 from sandbox.app import app_of
 from sandbox.errors import invalid
 from sandbox.functions.model import HogFunction, InputSchema
@@ -24,6 +26,7 @@ from sandbox.instance import Instance
 from sandbox.options import Options
 from services.provisioner.destination import legacy
 from services.provisioner.destination.minted_secret import PREVIOUS_SECONDS
+from services.provisioner.destination.signing_secret import SigningSecrets
 from tests.unit.provisioner.fakes import FakeCredentials, InMemoryProvisioner, compose
 
 OPERATORS = "whsec_" + "b" * 32
@@ -250,9 +253,12 @@ async def test_a_key_that_credentials_of_0_1_0_do_not_store_is_not_sent_to_posth
         await store(msgspec.structs.replace(payload, signing_secret=None), generation)
 
     monkeypatch.setattr(loop.credentials, "store_derived", store_as_0_1_0)
+    not_kept = metrics.FAILURES.labels("signing_secret", "not_kept")._value
+    before = not_kept.get()
     result = await loop.run()
     assert (result.action, result.unsigned_because) == ("created", "no_key")
     assert not loop.function.inputs["signing_secret"].value
+    assert not_kept.get() == before + 1
     monkeypatch.undo()
     assert (await loop.run()).signed
     assert loop.key == loop.minted
@@ -399,6 +405,72 @@ async def test_a_placeholder_is_not_signed_yet() -> None:
     assert (await loop.run(placeholder=True)).signed is None
     assert loop.minted is None
     assert (await loop.run()).signed is True
+
+
+async def test_a_placeholder_needs_no_signature_although_signatures_are_required() -> None:
+    loop = await start(signing=False)
+    assert (await loop.run(placeholder=True, signatures_required=True)).action == "created"
+
+
+async def test_a_previous_key_does_not_expire_before_posthog_signs_with_the_present_one() -> None:
+    loop = await start(signing=False)
+    loop.credentials.store_payload(
+        webhook_secret="s3cret", signing_secret=mint(), signing_secret_previous=mint()
+    )
+    for options in ({"placeholder": True}, {}):
+        await loop.run(**options)
+        payload = loop.credentials.derived_reply.payload
+        assert payload is not None
+        assert payload.signing_previous_until is None
+
+
+@pytest.mark.parametrize("readable", [True, False])
+async def test_without_a_stored_key_nothing_is_rotated_and_no_end_is_stored(
+    readable: bool,
+) -> None:
+    credentials = FakeCredentials()
+    if not readable:
+        credentials.store_unreadable()
+    for configured in (None, OPERATORS):
+        secrets = SigningSecrets(credentials, configured, minting=True)
+        await secrets.rotate()
+        await secrets.settle()
+    assert credentials.stored == []
+
+
+async def test_a_rotation_of_the_webhook_secret_keeps_the_previous_one_for_a_day() -> None:
+    loop = await start(secret=None)
+    await loop.run()
+    first = loop.headers[SECRET_HEADER]
+    assert (await loop.run(rotate_webhook_secret=True)).action == "updated"
+    payload = loop.credentials.derived_reply.payload
+    assert payload is not None
+    assert loop.headers[SECRET_HEADER] == payload.webhook_secret != first
+    assert payload.webhook_secret_previous == first
+    ends = payload.webhook_previous_until
+    assert ends is not None
+    assert ends - datetime.now(UTC) < timedelta(seconds=PREVIOUS_SECONDS)
+
+
+async def test_a_webhook_secret_that_cannot_be_rotated_is_refused_before_posthog_is_changed() -> (
+    None
+):
+    loop = await start(secret="env-secret")
+    code, _ = await loop.refused(rotate_webhook_secret=True)
+    assert code == "webhook_secret_not_rotatable"
+    with pytest.raises(InvalidRequest, match="placeholder"):
+        await loop.run(placeholder=True, rotate_webhook_secret=True)
+    assert list(loop.posthog.functions.all()) == []
+
+
+async def test_a_placeholder_does_not_end_a_previous_webhook_secret() -> None:
+    loop = await start(secret=None)
+    loop.credentials.store_payload(webhook_secret="second", webhook_secret_previous="first")
+    for placeholder, has_end in ((True, False), (False, True)):
+        await loop.run(placeholder=placeholder)
+        payload = loop.credentials.derived_reply.payload
+        assert payload is not None
+        assert (payload.webhook_previous_until is not None) is has_end
 
 
 async def test_the_diagnosis_reports_whether_deliveries_are_signed() -> None:

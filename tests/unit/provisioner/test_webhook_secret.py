@@ -45,6 +45,7 @@ async def test_case_42_a_configured_secret_is_neither_requested_nor_stored(
     configured = secrets(credentials, "env-secret", minting=False)
     assert await configured.obtain() == configured.configured == "env-secret"
     await configured.check()
+    await configured.settle()
     assert credentials.stored == []
 
 
@@ -154,6 +155,15 @@ async def test_a_rotation_keeps_the_previous_secret_for_a_day(
     assert credentials.stored[-1] == DerivedPayload(
         webhook_secret=third, webhook_secret_previous=second, project_id="7"
     )
+
+
+async def test_no_end_is_stored_while_there_is_no_previous_secret(
+    credentials: FakeCredentials,
+) -> None:
+    await secrets(credentials).settle()
+    credentials.store_unreadable()
+    await secrets(credentials).settle()
+    assert credentials.stored == []
 
 
 async def test_a_configured_secret_cannot_be_rotated(credentials: FakeCredentials) -> None:

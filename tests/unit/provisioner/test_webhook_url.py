@@ -24,6 +24,8 @@ NO_URL: list[Any] = [
     "",
     "x",
     "/v1/webhooks/posthog",
+    "//t.example.com/v1/webhooks/posthog",
+    "mailto:/v1/webhooks/posthog",
     "https://[bad/v1/webhooks/posthog",
 ]
 
