@@ -18,7 +18,7 @@ from sandbox.options import Options
 from services.analytics.persons import deletion
 from tests.unit.analytics.fakes import HOST
 from tests.unit.analytics.test_person_reader import PLAN, PUBLISHED, reading, written
-from tests.virtual_time import on_virtual_time, settle
+from tests.virtual_time import now, on_virtual_time, settle
 
 DELETION = "/api/projects/4242/persons/bulk_delete/"
 
@@ -185,6 +185,29 @@ async def test_a_posthog_that_does_not_respond_is_unavailable() -> None:
     world.posthog.gate.clear()
     with pytest.raises(Unavailable):
         await deletion.delete(world.persons, ["u_42"])
+
+
+@on_virtual_time
+async def test_a_deletion_that_takes_too_long_is_unavailable(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def hang(_ids: object) -> None:
+        await asyncio.Event().wait()
+
+    world = reading()
+    monkeypatch.setattr(world.persons, "delete", hang)
+    with pytest.raises(Unavailable, match="did not answer in time"):
+        await deletion.delete(world.persons, ["u_42"])
+    assert now() == deletion.DEADLINE_SECONDS
+
+
+@on_virtual_time
+async def test_a_person_that_was_deleted_with_a_substitute_key_is_reported_as_deleted() -> None:
+    world = reading()
+    # The personal API key is used until the grant is refreshed.
+    world.credentials.not_refreshed = "HTTP 503"
+    assert (await deletion.delete(world.persons, ["u_42"])).refusal is None
+    assert world.posthog.paths[-1] == DELETION
 
 
 async def test_posthog_deletes_persons_with_their_events_and_needs_the_scope() -> None:

@@ -193,6 +193,17 @@ async def test_an_erasure_deletes_the_person_in_posthog_first_by_every_known_id(
     assert deletion == DeletePerson([str(ID), str(UUID(int=7)), "u_42", "a@b.c"])
 
 
+@pytest.mark.parametrize("query", ["", "?posthog=false"])
+async def test_an_erasure_keeps_the_person_in_posthog_unless_its_deletion_is_requested(
+    query: str,
+) -> None:
+    async with fake_gateway() as gateway:
+        gateway.bus.reply_with(INGEST_ERASE, ERASURE)
+        response = await gateway.http.delete(f"{ERASE}{query}", headers=bearer())
+        requests = [request.subject for request in gateway.bus.sent]
+    assert (response.status_code, requests) == (202, [INGEST_ERASE.subject])
+
+
 @pytest.mark.parametrize("erased", [False, True])
 async def test_an_id_merged_in_during_the_deletion_is_deleted_in_posthog_too(
     erased: bool,

@@ -59,7 +59,20 @@ async def test_unknown_paths_and_methods_are_404(
 
 @pytest.mark.parametrize(
     "host",
-    ["[", "[::1", "[::1]:x", "[::g]", "a:99999", "a:b", "a@b:c", "a b", "a/b", "a,b", "\xff"],
+    [
+        "[",
+        "[::1",
+        "[::1]:x",
+        "[::g]",
+        "[1:2]",
+        "a:99999",
+        "a:b",
+        "a@b:c",
+        "a b",
+        "a/b",
+        "a,b",
+        "\xff",
+    ],
 )
 @pytest.mark.parametrize("url", [f"{EVENTS}?limit=x", "/.well-known/oauth-client.json", "/livez"])
 async def test_an_invalid_host_header_is_400(gateway: FakeGateway, host: str, url: str) -> None:

@@ -31,6 +31,7 @@ from hogsend.contract.directory import (
     Timeline,
     TimelineEntry,
 )
+from hogsend.contract.errors import NotFound
 from hogsend.contract.events import (
     INGEST_EVENTS,
     INGEST_RECORD,
@@ -132,6 +133,8 @@ async def test_rotating_a_secret_is_refused_with_a_text_that_the_command_prints(
     rotation = f"{WEBHOOKS}/{ID}/rotate-secret"
     response = await gateway.http.post(rotation, json={}, headers=bearer())
     assert (response.status_code, "is not signed" in response.json()["error"]) == (400, True)
+    gateway.bus.reply_with(ANALYTICS_GET_DESTINATION, NotFound("Webhook endpoint not found"))
+    assert (await gateway.http.post(rotation, json={}, headers=bearer())).status_code == 404
 
 
 async def test_a_destinations_kind_cannot_change(gateway: FakeGateway) -> None:
