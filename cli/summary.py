@@ -32,7 +32,7 @@ class Summary(msgspec.Struct, frozen=True, rename="camel"):
     webhook_closed: bool = False
     """Whether the gateway refuses every webhook, because it had a secret once and has none now."""
     webhook_secret_set: bool = False
-    """Whether `POSTHOG_WEBHOOK_SECRET` is set. Only PostHog knows a minted secret."""
+    """Whether `POSTHOG_WEBHOOK_SECRET` is set. Only PostHog knows a generated secret."""
     credential_unreadable: bool = False
     """Whether the stored credential was sealed with another `BETTER_AUTH_SECRET`."""
     posthog: str | None = None

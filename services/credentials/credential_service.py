@@ -170,12 +170,12 @@ class CredentialService:
         )
 
     async def webhook_secret(self, provider: str) -> WebhookSecretReply:
-        """Return the digest of the minted webhook secret."""
+        """Return the digest of the generated webhook secret."""
         stored = await self._store.load(provider)
         return self._secret(stored.rows, stored.version)
 
     async def signing_secret(self, provider: str) -> SigningSecretReply:
-        """Return the minted keys that deliveries may be signed with."""
+        """Return the generated keys that deliveries may be signed with."""
         stored = await self._store.load(provider)
         derived = self._sealer.derived(stored.rows)
         payload = derived.payload or DerivedPayload()

@@ -108,7 +108,7 @@ async def token(request: TokenRequest, tokens: Injected[TokenResolver]) -> Token
 async def webhook_secret(
     request: ProviderRef, credentials: Injected[CredentialService]
 ) -> WebhookSecretReply:
-    """Return the digest of the minted webhook secret."""
+    """Return the digest of the generated webhook secret."""
     return await credentials.webhook_secret(request.provider_id)
 
 
@@ -116,7 +116,7 @@ async def webhook_secret(
 async def signing_secret(
     request: ProviderRef, credentials: Injected[CredentialService]
 ) -> SigningSecretReply:
-    """Return the minted keys that deliveries may be signed with."""
+    """Return the generated keys that deliveries may be signed with."""
     return await credentials.signing_secret(request.provider_id)
 
 

@@ -15,7 +15,7 @@ MEASURE_SECONDS = 15.0
 STATE = Gauge(
     "hogsend_credential_state",
     "1 for what is true of the OAuth grant: `present`, `unreadable`, `absent`, `needs_reconnect`, "
-    "`refresh_failing`; also `unreadable` while the secrets that were minted at connect are",
+    "`refresh_failing`; also `unreadable` while the secrets that were generated at connect are",
     ["provider", "state"],
 )
 EXPIRY = Gauge(

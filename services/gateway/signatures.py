@@ -73,7 +73,7 @@ class Signatures:
         return SignatureCheck.VALID if any(valid) else SignatureCheck.WRONG
 
     async def check_again(self, headers: Mapping[bytes, bytes], body: bytes) -> SignatureCheck:
-        """Verify a wrong signature again, with keys that may have been minted since.
+        """Verify a wrong signature again, with keys that may have been generated since.
 
         The delivery names the key that signed it. Keys are requested only if that key is not known.
 

@@ -1,6 +1,6 @@
-"""The keys that deliveries may be signed with: the operator's, and those minted at connect.
+"""The keys that deliveries may be signed with: the operator's, and those generated at connect.
 
-Minted keys are requested at start, and again with every change of the credential. They are in
+Generated keys are requested at start, and again with every change of the credential. They are in
 memory only. A gateway that starts while NATS is unavailable treats signed deliveries like unsigned
 ones, which is safe, because it accepts exactly the senders that it accepts without a signature.
 """
@@ -44,11 +44,11 @@ class SigningKeys:
         configured: Sequence[str] = (),
         clock: Clock = time.time,
     ) -> None:
-        """Start with the configured keys, and request the minted ones.
+        """Start with the configured keys, and request the generated ones.
 
         Args:
             link: connection to the credentials service.
-            watcher: notifies when a minted key may have changed.
+            watcher: notifies when a generated key may have changed.
             configured: `POSTHOG_SIGNING_SECRET` and `POSTHOG_SIGNING_SECRET_PREVIOUS`.
             clock: Unix time in seconds.
         """
@@ -104,7 +104,7 @@ class SigningKeys:
             return
 
     async def refresh(self) -> None:
-        """Request the minted keys. Concurrent callers share one request.
+        """Request the generated keys. Concurrent callers share one request.
 
         Raises:
             HogsendError: the credentials service does not reply.
@@ -112,7 +112,7 @@ class SigningKeys:
         await self._minted.refresh()
 
     async def renew(self) -> None:
-        """Request the minted keys now. Call this after an operation that may have changed them.
+        """Request the generated keys now. Call this after an operation that may have changed them.
 
         If the request fails it is retried soon, and until then the previous keys stay valid.
         """
@@ -138,7 +138,7 @@ class SigningKeys:
             self._state = reply.state
             if reply.state == "unreadable":
                 log.error(
-                    "the minted signing secret cannot be decrypted, so signatures cannot be "
+                    "the generated signing secret cannot be decrypted, so signatures cannot be "
                     "checked. Was BETTER_AUTH_SECRET changed? Set the previous one in "
                     "BETTER_AUTH_SECRET_PREVIOUS"
                 )

@@ -40,7 +40,7 @@ def secret_finding(stored: SecretFinding, *, missing: bool) -> SecretFinding:
     return msgspec.structs.replace(
         stored,
         detail="There is no webhook secret, so every webhook is answered 503.",
-        remediation="Run `hogsend connect posthog`, which mints one, or set "
+        remediation="Run `hogsend connect posthog`, which generates one, or set "
         "POSTHOG_WEBHOOK_SECRET; WEBHOOK_OPEN=true accepts webhooks from everybody.",
     )
 
@@ -56,7 +56,7 @@ _UNSIGNED: dict[Unsigned, tuple[str, str]] = {
     ),
     "no_key": (
         "There is no signing key.",
-        "Set POSTHOG_SIGNING_SECRET, or run `hogsend connect posthog --provision-only` to mint it.",
+        "Set POSTHOG_SIGNING_SECRET, or generate one: `hogsend connect posthog --provision-only`.",
     ),
     "not_provisioned": (
         "The destination does not sign with the current key.",

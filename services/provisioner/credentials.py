@@ -63,11 +63,11 @@ class Credentials:
             raise Unavailable("the credentials service did not answer in time") from error
 
     async def derived(self) -> DerivedReply:
-        """Read the minted secrets, and the project they belong to."""
+        """Read the generated secrets, and the project they belong to."""
         return await self._link.request(CREDENTIALS_GET_DERIVED, _REF)
 
     async def store_derived(self, payload: DerivedPayload, generation: int | None = None) -> None:
-        """Replace the minted secrets and the project they belong to, as a whole.
+        """Replace the generated secrets and the project they belong to, as a whole.
 
         Raises:
             GrantReplaced: the stored grant is not of this generation any more.
@@ -94,11 +94,11 @@ class PinnedGrant:
         self._generation = bearer.generation
 
     async def derived(self) -> DerivedReply:
-        """Read the minted secrets, and the project they belong to."""
+        """Read the generated secrets, and the project they belong to."""
         return await self._credentials.derived()
 
     async def store_derived(self, payload: DerivedPayload) -> None:
-        """Replace the minted secrets and the project they belong to, as a whole.
+        """Replace the generated secrets and the project they belong to, as a whole.
 
         Raises:
             GrantReplaced: the grant was replaced or deleted; nothing was stored.

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.timeout(3 * PATIENCE_SECONDS)
 TOKENS = re.compile(rb"ph[ar]_[A-Za-z0-9_-]{12,}")
 """PostHog's access and refresh tokens."""
 MINTED = re.compile(rb"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
-"""A minted webhook secret, or its digest."""
+"""A generated webhook secret, or its digest."""
 CONFIG_DIGEST = re.compile(rb"sha256:[0-9a-f]{64}")
 """nats-server logs the digest of its configuration when it starts."""
 VERIFIER = re.compile(rb"code_verifier|refresh_token=|[?&]code=")

@@ -114,7 +114,7 @@ async def test_a_webhook_becomes_a_row_and_a_message_and_a_stop_leaves_no_proces
         assert not [secret for secret in secrets if secret in public]
     assert "ada@example.com" not in logs
 
-    # On another machine no gateway has stored the digest of the minted secret.
+    # On another machine no gateway has stored the digest of the generated secret.
     secret_digest.unlink()
     async with up(home, tmp_path, BETTER_AUTH_SECRET="not what sealed the rows") as stack:
         assert stack.admin == key

@@ -5,7 +5,7 @@ python -m tests.engine.run_restore WORK [--cluster]
 PostHog's stand-in runs outside the engine, so it outlives the deployment as PostHog does. Every
 event that was delivered before the backup must be stored and published afterwards. The restored
 deployment must accept the same admin key, pass `hogsend doctor`, and accept what PostHog sends with
-the secret and the signing key that were minted before.
+the secret and the signing key that were generated before.
 """
 
 from __future__ import annotations

@@ -4,9 +4,9 @@ python -m tests.engine.run_rotation WORK [--cluster]
 
 The stack runs with the sandbox, which delivers events all the time, with the secret and signing key
 that it received last. No delivery may get a 401 or 403, and every delivered event must be stored
-and published. The first run rotates secrets that `hogsend connect` minted, the second run secrets
-that the operator set. With `--cluster` the deployment has the layout `cluster`: three NATS servers
-and two of each service, and PostHog reaches both gateways by one name, as behind a proxy.
+and published. The first run rotates secrets that `hogsend connect` generated, the second run
+secrets that the operator set. With `--cluster` the deployment has the layout `cluster`: three NATS
+servers and two of each service, and PostHog reaches both gateways by one name, as behind a proxy.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ class Rotation:
         self._run(replace_in(statements, "postgres/ingest", "postgres/postgres"))
 
     def rotate_operator_secrets(self) -> None:
-        """Rotate the two secrets that an operator may set instead of having them minted."""
+        """Rotate the two secrets that an operator may set instead of having them generated."""
         by_section = sections(DOCUMENT.read_text())
         for block in (*by_section["The webhook secret"][:2], *by_section["The signing key"][1:]):
             self._run(block)

@@ -106,7 +106,7 @@ async def _credential(bus: Connection) -> Problems:
         detail = "The stored OAuth credential cannot be unsealed."
         return {POSTHOG: Problem(detail, "Restore BETTER_AUTH_SECRET, or connect again.")}
     if status.webhook_secret == "unreadable":  # noqa: S105 - a state
-        detail = "The secrets that were minted when PostHog was connected cannot be unsealed."
+        detail = "The secrets that were generated when PostHog was connected cannot be unsealed."
         remedy = (
             "Restore BETTER_AUTH_SECRET; or run `hogsend disconnect posthog`, then `hogsend "
             "connect posthog`."

@@ -33,7 +33,7 @@ class ConnectInfo(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     personal_key_configured: bool
     """Whether `POSTHOG_PERSONAL_API_KEY` is set."""
     webhook_secret_configured: bool
-    """Whether there is a webhook secret, set by the operator or minted."""
+    """Whether there is a webhook secret, set by the operator or generated."""
     api_public_url: str
     """`API_PUBLIC_URL`, the base of the URL that PostHog delivers to."""
     scope_gap: list[str]

@@ -84,16 +84,16 @@ async def provision_loop(
         Literal["true", "false"],
         QueryParameter(
             name="rotateSigningKey",
-            description="Mint a new signing key for PostHog. The previous key stays valid for a "
-            "day.",
+            description="Generate a new signing key for PostHog. The previous key stays valid for "
+            "a day.",
         ),
     ] = "false",
     rotate_webhook: Annotated[
         Literal["true", "false"],
         QueryParameter(
             name="rotateWebhookSecret",
-            description="Mint a new webhook secret for PostHog. The previous secret is accepted "
-            "for a day.",
+            description="Generate a new webhook secret for PostHog. The previous secret is "
+            "accepted for a day.",
         ),
     ] = "false",
     project_id: Annotated[
@@ -117,7 +117,7 @@ async def provision_loop(
     reply = await _provision(bus, run)
     if reply.provisioned is None:
         return refusal_response(reply.refusal)
-    # The run may have minted a secret, which must be enforced before the response is sent.
+    # The run may have generated a secret, which must be enforced before the response is sent.
     await webhook_secret.refresh()
     await signing_keys.renew()
     return Response(_provisioned(reply.provisioned), media_type=MediaType.JSON)

@@ -1,7 +1,7 @@
 """The webhook secret: loads it, and checks the secret that a delivery presents.
 
-A secret in the environment takes precedence. Otherwise it is the secret minted at connect, of which
-the gateway has only the digest; a credential event makes it request the digest again at once.
+A secret in the environment takes precedence. Otherwise it is the secret generated at connect, of
+which the gateway has only the digest; a credential event makes it request the digest again at once.
 
 Invariant: the route is closed while the secret is unknown, and without a secret it is open only if
 there never was one (a first run) or `WEBHOOK_OPEN` allows it.
@@ -38,7 +38,7 @@ log = structlog.get_logger(__name__)
 
 
 RECHECK_SECONDS = 1.0
-"""Minimum interval between requests for the minted secret because of wrong secrets."""
+"""Minimum interval between requests for the generated secret because of wrong secrets."""
 
 Clock = Callable[[], float]
 
@@ -78,7 +78,7 @@ class WebhookSecret:
             may_be_open: the setting `WEBHOOK_OPEN`: whether every delivery is accepted while there
                 is no secret. None: only while there has never been one.
             clock: monotonic clock in seconds.
-            now: the current time, which ends the validity of the previous minted secret.
+            now: the current time, which ends the validity of the previous generated secret.
         """
         self._clock = clock
         self._now = now
@@ -135,7 +135,7 @@ class WebhookSecret:
 
     @property
     def unreadable(self) -> bool:
-        """Whether the minted secret cannot be unsealed with any configured `BETTER_AUTH_SECRET`."""
+        """Whether no configured `BETTER_AUTH_SECRET` can unseal the generated secret."""
         minted = self._minted.value
         return self._configured is None and minted is not None and minted.state == "unreadable"
 
@@ -162,7 +162,7 @@ class WebhookSecret:
         return SecretCheck.MATCH if any(matches) and presented is not None else SecretCheck.MISMATCH
 
     async def check_again(self, presented: bytes | None) -> SecretCheck:
-        """Request the minted secret, and check a secret that did not match once more.
+        """Request the generated secret, and check a secret that did not match once more.
 
         A gateway that missed a change must not refuse PostHog's deliveries. The secret is requested
         at most once a second, however many wrong secrets are presented.
@@ -174,7 +174,7 @@ class WebhookSecret:
         return self.check(presented)
 
     def _previous_minted(self) -> Sequence[str]:
-        """Return the digest of the previous minted secret while it is still valid."""
+        """Return the digest of the previous generated secret while it is still valid."""
         minted = self._minted.value if self._configured is None else None
         if minted is None or not minted.previous_sha256:
             return ()
@@ -182,10 +182,10 @@ class WebhookSecret:
         return (minted.previous_sha256,) if until is None or self._now() < until else ()
 
     async def refresh(self) -> None:
-        """Request the minted secret now. Call this after an operation that may have changed it.
+        """Request the generated secret now. Call this after an operation that may have changed it.
 
         If the credentials service does not reply, a route that was open is closed, because a secret
-        may have been minted meanwhile.
+        may have been generated meanwhile.
         """
         if self._configured is not None:
             return
@@ -198,7 +198,7 @@ class WebhookSecret:
         self._watcher.revalidate_now()
 
     async def _confirm(self) -> bool:
-        """Request the minted secret. Return whether the credentials service replied."""
+        """Request the generated secret. Return whether the credentials service replied."""
         try:
             await self._minted.refresh()
         except HogsendError as error:
@@ -255,9 +255,9 @@ def _log_state(reply: WebhookSecretReply, *, missing: bool) -> None:
         )
     elif reply.state == "unreadable":
         log.error(
-            "the minted webhook secret cannot be decrypted, so webhooks are refused with 503. Was "
-            "BETTER_AUTH_SECRET changed? Set the previous one in BETTER_AUTH_SECRET_PREVIOUS, or "
-            "run `hogsend disconnect posthog` and connect again."
+            "the generated webhook secret cannot be decrypted, so webhooks are refused with 503. "
+            "Was BETTER_AUTH_SECRET changed? Set the previous one in BETTER_AUTH_SECRET_PREVIOUS, "
+            "or run `hogsend disconnect posthog` and connect again."
         )
     else:
         log.info("webhook secret known", version=reply.version)

@@ -1,8 +1,8 @@
 """Stores facts about the webhook secret on disk, for a gateway that starts while NATS is down.
 
-Two facts are stored: the digest of the minted secret, with which the gateway can check deliveries,
-and that there ever was a secret, so that the route stays closed without one (ADR 13). That there is
-no secret is never stored.
+Two facts are stored: the digest of the generated secret, with which the gateway can check
+deliveries, and that there ever was a secret, so that the route stays closed without one (ADR 13).
+That there is no secret is never stored.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class SecretMemory:
             return None
 
     def store(self, reply: WebhookSecretReply) -> None:
-        """Store the digest of a minted secret, or remove a stored one if there is none."""
+        """Store the digest of a generated secret, or remove a stored one if there is none."""
         if self._cache is None:
             return
         try:

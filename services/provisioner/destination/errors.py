@@ -84,7 +84,7 @@ _UNSIGNED: dict[Unsigned, tuple[str, str]] = {
         "In PostHog, reset the destination to its template, or delete it and have it made anew.",
     ),
     "no_key": (
-        "POSTHOG_SIGNING_SECRET is not set, and POSTHOG_MINT_WEBHOOK_SECRET lets none be minted.",
+        "POSTHOG_SIGNING_SECRET is not set, and POSTHOG_MINT_WEBHOOK_SECRET allows no other key.",
         "Set POSTHOG_SIGNING_SECRET on gateway and provisioner, to `openssl rand -base64 32`.",
     ),
     "not_provisioned": (
@@ -125,7 +125,7 @@ def cannot_sign(reason: Unsigned | None) -> ProvisioningError:
 
 
 def cannot_rotate(reason: Unsigned | None, *, configured: bool) -> ProvisioningError:
-    """No minted signing key is in use, so none can be rotated (409)."""
+    """No generated signing key is in use, so none can be rotated (409)."""
     if configured:
         return precondition_failed(
             CANNOT_ROTATE,
@@ -286,7 +286,7 @@ def manual_setup(webhook_url: str) -> str:
     return (
         f"set up the webhook manually wherever your plan allows it: {METHOD} to {webhook_url}, "
         f"header {SECRET_HEADER} with the value of POSTHOG_WEBHOOK_SECRET (set one if it is "
-        "unset: a minted secret is not shown), header Content-Type: application/json, body "
+        "unset: a generated secret is not shown), header Content-Type: application/json, body "
         f"{json.dumps(BODY, separators=(',', ':'))}."
     )
 

@@ -1,4 +1,4 @@
-"""Secrets of deliveries: the operator's own, else one that is minted and stored sealed."""
+"""Secrets of deliveries: the operator's own, else one that is generated and stored sealed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Clock = Callable[[], datetime]
 
 
 class DerivedStore(Protocol):
-    """Storage of the minted secrets, and of the project they belong to."""
+    """Storage of the generated secrets, and of the project they belong to."""
 
     async def derived(self) -> DerivedReply:
         """Read the stored payload."""
@@ -40,12 +40,12 @@ class MintedSecrets:
         minting: bool,
         now: Clock = lambda: datetime.now(UTC),
     ) -> None:
-        """Use the operator's secret, or a minted one.
+        """Use the operator's secret, or a generated one.
 
         Args:
-            credentials: storage of the minted secret.
+            credentials: storage of the generated secret.
             configured: the operator's secret, from the setting.
-            minting: whether a secret may be minted.
+            minting: whether a secret may be generated.
             now: the clock.
         """
         self._credentials = credentials
@@ -54,12 +54,12 @@ class MintedSecrets:
         self._now = now
 
     def with_store(self, credentials: DerivedStore) -> Self:
-        """Return a copy that stores minted secrets in `credentials`."""
+        """Return a copy that stores generated secrets in `credentials`."""
         return type(self)(credentials, self._configured, minting=self._minting, now=self._now)
 
     @property
     def configured(self) -> str | None:
-        """The operator's secret, which takes precedence over a minted one."""
+        """The operator's secret, which takes precedence over a generated one."""
         return self._configured
 
     def _previous_until(self) -> datetime:

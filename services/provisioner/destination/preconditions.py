@@ -19,7 +19,7 @@ def require(
 ) -> str:
     """Check the preconditions, and return the host to provision at.
 
-    The last precondition, a webhook secret, is checked by `WebhookSecrets`, because minting one
+    The last precondition, a webhook secret, is checked by `WebhookSecrets`, because generating one
     needs the provisioning lock.
 
     Raises:

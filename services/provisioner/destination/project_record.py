@@ -18,8 +18,8 @@ async def save(credentials: DerivedStore, project: Project, private_host: str) -
     """Merge the project into the stored derived payload; no effect without an `api_token`.
 
     A failure to save does not fail the run: PostHog delivers without the record, and the next run
-    tries again. An unreadable payload is not overwritten: it may contain a minted secret, which can
-    be read again once its sealing secret is configured.
+    tries again. An unreadable payload is not overwritten: it may contain a generated secret, which
+    can be read again once its sealing secret is configured.
 
     Raises:
         GrantReplaced: the stored grant is not the one that the project belongs to.

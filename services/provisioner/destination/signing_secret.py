@@ -1,4 +1,4 @@
-"""The key that PostHog signs deliveries with: configured, else minted (ADR 19)."""
+"""The key that PostHog signs deliveries with: configured, else generated (ADR 19)."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ log = structlog.get_logger(__name__)
 
 
 class SigningSecrets(MintedSecrets):
-    """The signing key, which is minted when none exists and minting is allowed."""
+    """The signing key, which is generated when none exists and generation is allowed."""
 
     async def obtain(self) -> str | None:
-        """Return the key, minting it if needed; a minted key is stored before it is returned.
+        """Return the key, generating it if needed; a generated key is stored before it is returned.
 
-        None when minting is not allowed, the stored payload is unreadable, or the minted key could
-        not be stored. The caller must hold the provisioning lock, so that only one run mints.
+        None when generation is not allowed, the stored payload is unreadable, or the generated key
+        could not be stored. The caller must hold the provisioning lock, so that only one run
+        generates a key.
 
         Raises:
             Unavailable: the credentials service is down.
@@ -34,7 +35,7 @@ class SigningSecrets(MintedSecrets):
         return await self._mint(payload)
 
     async def rotate(self) -> None:
-        """Mint another key. The previous key stays accepted; `settle` sets when it expires.
+        """Generate another key. The previous key stays accepted; `settle` sets when it expires.
 
         Call this only after a run that made PostHog sign with the present key. Otherwise an even
         older key could still be in use, and it would no longer be accepted.
@@ -47,12 +48,12 @@ class SigningSecrets(MintedSecrets):
             return
         if await self._mint(_with_previous(payload)) is None:
             raise Unavailable("the new signing key could not be stored; try again")
-        log.info("a new signing key was minted")
+        log.info("a new signing key was generated")
 
     async def settle(self) -> None:
         """Set when the previous key expires, after PostHog was given the present one.
 
-        When the operator has configured a key, the minted one becomes the previous key.
+        When the operator has configured a key, the generated one becomes the previous key.
 
         Raises:
             Unavailable: the credentials service is down.
@@ -78,7 +79,7 @@ class SigningSecrets(MintedSecrets):
             # The key must not be given to PostHog: no gateway could verify its signatures.
             metrics.FAILURES.labels("signing_secret", "not_kept").inc()
             log.warning(
-                "a minted signing key was not kept, and is not used: the credentials service is "
+                "a generated signing key was not kept, and is not used: the credentials service is "
                 "of version 0.1.0, which knows none"
             )
         return None
@@ -96,7 +97,7 @@ class SigningSecrets(MintedSecrets):
             raise
         except HogsendError as error:
             metrics.FAILURES.labels("signing_secret", error.code).inc()
-            log.warning("a minted signing key could not be stored", reason=str(error))
+            log.warning("a generated signing key could not be stored", reason=str(error))
             return None
         return secret
 

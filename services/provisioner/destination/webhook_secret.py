@@ -1,4 +1,4 @@
-"""The webhook secret of PostHog's deliveries: configured, else minted (contract 1.2)."""
+"""The webhook secret of PostHog's deliveries: configured, else generated (contract 1.2)."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ SECRET_BYTES = 32
 
 
 class WebhookSecrets(MintedSecrets):
-    """The webhook secret, which is minted when none exists and minting is allowed."""
+    """The webhook secret, which is generated when none exists and generation is allowed."""
 
     async def obtain(self) -> str:
-        """Return the secret, minting it if needed; a minted secret is stored before it is returned.
+        """Return the secret, and generate it if needed; it is stored before it is returned.
 
-        The caller must hold the provisioning lock, so that only one run mints.
+        The caller must hold the provisioning lock, so that only one run generates a secret.
 
         Raises:
-            ProvisioningError: no secret exists, and none can be minted and stored; or PostHog would
-                not send the operator's secret unchanged.
+            ProvisioningError: no secret exists, and none can be generated and stored; or PostHog
+                would not send the operator's secret unchanged.
             Unavailable: the credentials service is down.
         """
         if self._configured:
@@ -46,14 +46,14 @@ class WebhookSecrets(MintedSecrets):
         return payload.webhook_secret or await self._mint(payload)
 
     async def check(self) -> None:
-        """Check whether `obtain` would return a secret, without minting; raises like `obtain`."""
+        """Check whether `obtain` would return a secret, and generate none; raises as `obtain`."""
         if self._configured:
             _require_plain(self._configured)
         else:
             await self._load()
 
     async def rotate(self) -> str:
-        """Mint another secret and return it. The previous secret stays accepted.
+        """Generate another secret and return it. The previous secret stays accepted.
 
         Call this only after a run that made PostHog send the present secret. Otherwise an even
         older secret could still be in use, and it would no longer be accepted.
@@ -105,12 +105,12 @@ class WebhookSecrets(MintedSecrets):
 
         Raises:
             ProvisioningError: the payload is unreadable, or it has no secret and none may be
-                minted.
+                generated.
         """
         stored = await self._credentials.derived()
         if stored.state == "unreadable":
             raise _missing(
-                "A webhook secret was minted earlier, but it cannot be decrypted any more. "
+                "A webhook secret was generated earlier, but it cannot be decrypted any more. "
                 "BETTER_AUTH_SECRET was probably rotated.",
                 "Put the earlier secret into BETTER_AUTH_SECRET_PREVIOUS; or run "
                 "`hogsend disconnect posthog`, then `hogsend connect posthog` again; "
@@ -135,12 +135,12 @@ class WebhookSecrets(MintedSecrets):
             raise
         except HogsendError as error:
             metrics.FAILURES.labels("webhook_secret", error.code).inc()
-            log.warning("a minted webhook secret could not be stored", reason=str(error))
+            log.warning("a generated webhook secret could not be stored", reason=str(error))
             raise _missing(
-                "POSTHOG_WEBHOOK_SECRET is not set, and a minted secret could not be stored.",
+                "POSTHOG_WEBHOOK_SECRET is not set, and a generated secret could not be stored.",
                 OPEN_ROUTE_REMEDY,
             ) from error
-        log.info("webhook secret minted and stored")
+        log.info("webhook secret generated and stored")
         return minted
 
 

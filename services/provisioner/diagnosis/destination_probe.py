@@ -47,8 +47,8 @@ class DestinationProbe:
             project_id: the project.
             ownership: decides which destinations belong to this instance.
             signing_secret: the key to sign with, if there is one.
-            secrets_known: False if the minted secrets could not be read, so that the destination's
-                cannot be compared.
+            secrets_known: False if the generated secrets could not be read, so that the
+                destination's cannot be compared.
             expected: whether a destination was provisioned for the connection; None when unknown.
         """
         self._host = private_host

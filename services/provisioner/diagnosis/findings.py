@@ -34,7 +34,7 @@ def credential(status: CredentialStatus | HogsendError) -> CredentialFinding:
             state="unreadable",
             detail="The stored credential cannot be decrypted. BETTER_AUTH_SECRET was probably "
             "rotated.",
-            # Connecting again would replace the grant, but not an unreadable minted secret.
+            # Connecting again would replace the grant, but not an unreadable generated secret.
             remediation=READ_OR_FORGET
             if _is_minted_unreadable(status)
             else "Put the earlier secret into BETTER_AUTH_SECRET_PREVIOUS, or run `hogsend connect "
@@ -95,8 +95,8 @@ def webhook_secret(status: CredentialStatus | HogsendError, *, configured: bool)
             return SecretFinding(
                 state="unreadable",
                 source="minted",
-                detail="The minted webhook secret cannot be decrypted, so deliveries are answered "
-                "503.",
+                detail="The generated webhook secret cannot be decrypted, so deliveries are "
+                "answered 503.",
                 remediation=READ_OR_FORGET,
             )
         case "absent":
@@ -105,7 +105,7 @@ def webhook_secret(status: CredentialStatus | HogsendError, *, configured: bool)
                 source="none",
                 detail="There is no webhook secret: every sender that reaches this instance can "
                 "post events.",
-                remediation="Run `hogsend connect posthog`, which mints one, or set "
+                remediation="Run `hogsend connect posthog`, which generates one, or set "
                 "POSTHOG_WEBHOOK_SECRET.",
             )
 

@@ -44,7 +44,7 @@ class OAuthPayload(Message, frozen=True):
 
 
 class DerivedPayload(Message, frozen=True, omit_defaults=True):
-    """Values that Hogsend derived for a provider: minted secrets, and the connected project."""
+    """Values that Hogsend derived for a provider: generated secrets, and the connected project."""
 
     webhook_secret: str | None = None
     """Secret that deliveries carry, unless the operator set one."""
@@ -177,7 +177,7 @@ class CredentialStatus(Message, frozen=True):
 
 
 class WebhookSecretReply(Message, frozen=True):
-    """Digest of the minted webhook secret, for the gateway.
+    """Digest of the generated webhook secret, for the gateway.
 
     The secret itself stays sealed. The gateway compares SHA-256 digests, which for 32 random bytes
     is as secure, and nothing secret can leak from it.
@@ -195,7 +195,7 @@ class WebhookSecretReply(Message, frozen=True):
 
 
 class SigningSecretReply(Message, frozen=True):
-    """The minted keys that deliveries may be signed with, for the gateway.
+    """The generated keys that deliveries may be signed with, for the gateway.
 
     They are in clear, because a digest of a key cannot verify a signature.
     """
@@ -332,7 +332,7 @@ CREDENTIALS_GET_DERIVED = Endpoint(
     request=ProviderRef,
     reply=DerivedReply,
     callers=(User.PROVISIONER,),
-    summary="The minted webhook secret and the project it belongs to, in clear.",
+    summary="The generated webhook secret and the project it belongs to, in clear.",
     holds_secret=True,
 )
 CREDENTIALS_PROJECT = Endpoint(
@@ -349,7 +349,7 @@ CREDENTIALS_PUT_DERIVED = Endpoint(
     request=PutDerived,
     reply=CredentialStatus,
     callers=(User.PROVISIONER,),
-    summary="Seal and store a minted webhook secret and the project it belongs to.",
+    summary="Seal and store a generated webhook secret and the project it belongs to.",
     holds_secret=True,
     changes=True,
     resource="provider_id",
@@ -371,7 +371,7 @@ CREDENTIALS_WEBHOOK_SECRET = Endpoint(
     request=ProviderRef,
     reply=WebhookSecretReply,
     callers=(User.GATEWAY,),
-    summary="Digest of the minted webhook secret, with which the gateway checks deliveries.",
+    summary="Digest of the generated webhook secret, with which the gateway checks deliveries.",
 )
 CREDENTIALS_SIGNING_SECRET = Endpoint(
     service=User.CREDENTIALS,
@@ -379,6 +379,6 @@ CREDENTIALS_SIGNING_SECRET = Endpoint(
     request=ProviderRef,
     reply=SigningSecretReply,
     callers=(User.GATEWAY,),
-    summary="The minted keys that PostHog signs deliveries with, to verify them at the gateway.",
+    summary="The generated keys that PostHog signs deliveries with, to verify them at the gateway.",
     holds_secret=True,
 )

@@ -16,7 +16,7 @@ Unsigned = Literal["unsupported", "custom_program", "no_key", "not_provisioned"]
 """Why deliveries are not signed.
 
 `unsupported`: this PostHog cannot sign. `custom_program`: the destination's program was changed in
-PostHog, and does not sign. `no_key`: no key is set, and none may be minted, or the minted one
+PostHog, and does not sign. `no_key`: no key is set, and none may be generated, or the generated one
 cannot be read. `not_provisioned`: provisioning again would turn signatures on.
 """
 
@@ -29,9 +29,9 @@ class ProvisionLoop(Message, frozen=True):
     signatures_required: bool = False
     """Fail if deliveries could not be signed, because the gateway refuses unsigned ones."""
     rotate_signing_key: bool = False
-    """Make PostHog sign with a new minted key. The previous key stays valid for a day."""
+    """Make PostHog sign with a new generated key. The previous key stays valid for a day."""
     rotate_webhook_secret: bool = False
-    """Make PostHog send a new minted secret. The previous secret stays valid for a day."""
+    """Make PostHog send a new generated secret. The previous secret stays valid for a day."""
     project_id: str | None = None
     """The project to provision. Needed if `POSTHOG_PROJECT_ID` is not set and the grant covers
     several projects. It is stored, and captures and reads use it as well."""

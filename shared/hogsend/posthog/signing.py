@@ -15,7 +15,7 @@ PREFIX = "whsec_"
 MIN_KEY_BYTES = 24
 """Minimum length of a key: PostHog does not sign with a shorter one."""
 KEY_BYTES = 32
-"""Length of a minted key."""
+"""Length of a generated key."""
 KEY_ID_HEADER = "x-hogsend-signing-key"
 """Header of a destination with the id of its signing key. PostHog's API does not return the key."""
 _ID_DIGITS = 16

@@ -266,7 +266,7 @@ ROWS = {
         restart=Start(scope=None, personal_key="phx_sandbox_personal_key"),
     ),
     "events in, by provisioning": Row(Start(provisioned=False), {IN}, repair=_provision),
-    "events in, by a minted secret": Row(
+    "events in, by a generated secret": Row(
         Start(provisioned=False, secret=None), {IN}, repair=_provision
     ),
     "engagement, by environment": Row(Start(enabled=False), {OUT}, restart=Start()),

@@ -179,7 +179,7 @@ async def test_an_open_webhook_route_is_closed_after_a_run_whose_secret_is_unkno
         async with credentials_service(servers, database_url):
             await eventually(lambda: running.secret.can_check)
             before = await running.http.post(webhook, json=DELIVERY)
-        # A secret may have been minted, and no service runs that could return it.
+        # A secret may have been generated, and no service runs that could return it.
         provisioned = await running.http.post(URL, headers=admin())
         after = await running.http.post(webhook, json=DELIVERY)
         async with credentials_service(servers, database_url):

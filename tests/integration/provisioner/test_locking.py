@@ -61,7 +61,7 @@ async def end_lock_holders(database_url: str) -> None:
         await connection.close()
 
 
-async def test_two_concurrent_replicas_create_one_destination_and_mint_one_secret(
+async def test_two_concurrent_replicas_create_one_destination_and_generate_one_secret(
     servers: Servers, database_url: str, fresh_bus: None, posthog: Recorder
 ) -> None:
     async def delay_the_creation(request: Recorded) -> None:

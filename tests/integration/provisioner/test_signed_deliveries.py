@@ -158,7 +158,7 @@ async def test_deliveries_are_signed_and_verified_also_while_the_key_is_rotated(
     assert report["signatures"]["state"] == "signed"
 
 
-async def test_no_delivery_is_refused_while_the_minted_webhook_secret_is_rotated(
+async def test_no_delivery_is_refused_while_the_generated_webhook_secret_is_rotated(
     loop: Loop,
 ) -> None:
     await loop.driver.provision()

@@ -304,7 +304,7 @@ async def test_a_project_that_no_grant_covered_is_kept(driver: Driver, replica: 
     assert derived.payload == DerivedPayload(webhook_secret="minted")
 
 
-async def test_a_concurrently_minted_secret_is_kept_when_the_project_is_deleted(
+async def test_a_concurrently_generated_secret_is_kept_when_the_project_is_deleted(
     driver: Driver, replica: Replica, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await replica.credentials.put_oauth("posthog", driver.grant(left=3600, scoped_teams=[7]))

@@ -39,7 +39,7 @@ async def test_a_grant_is_unsealed_once_and_not_at_every_measurement(
     assert EXPIRY.labels("posthog")._value.get() == expires_at
 
 
-async def test_unreadable_minted_secrets_are_reported_despite_a_readable_grant(
+async def test_unreadable_generated_secrets_are_reported_despite_a_readable_grant(
     driver: Driver,
 ) -> None:
     gauges = CredentialGauges(driver.store, driver.sealer, "posthog")

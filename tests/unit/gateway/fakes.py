@@ -165,7 +165,7 @@ async def fake_gateway(
         secret: the setting `POSTHOG_WEBHOOK_SECRET`.
         minted: reply of credentials to the request for the webhook secret, which is sent at start.
         spool: the spool for webhooks that JetStream does not accept.
-        cache: file that stores the digest of the minted secret.
+        cache: file that stores the digest of the generated secret.
         posthog: further settings for PostHog.
         signing: reply of credentials to the request for signing keys, which is sent at start.
         public_url: the setting `API_PUBLIC_URL`.

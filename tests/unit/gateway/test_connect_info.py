@@ -1,6 +1,6 @@
 """Acceptance cases 12.2: connect-info, from the settings and the stored credentials.
 
-Cases 34 and 35, a minted secret and an unreadable row, are tested with the credentials service.
+Cases 34 and 35, a generated secret and an unreadable row, are tested with the credentials service.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ async def test_case_33_write_implies_read() -> None:
     assert "cohort:read" not in gap
 
 
-async def test_a_minted_secret_counts_and_an_unreadable_one_does_not() -> None:
+async def test_a_generated_secret_counts_and_an_unreadable_one_does_not() -> None:
     minted = await connect_info(FIXTURE, status("absent", "present"))
     unreadable = await connect_info(FIXTURE, status("unreadable", "unreadable"))
     assert (minted["webhookSecretConfigured"], unreadable["webhookSecretConfigured"]) == (

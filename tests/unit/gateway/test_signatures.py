@@ -194,7 +194,7 @@ async def test_a_gateway_without_a_signing_key_treats_a_signed_webhook_as_unsign
         assert (await post(gateway, {})).status_code == 401
 
 
-async def test_the_minted_key_and_the_configured_key_both_verify() -> None:
+async def test_the_generated_key_and_the_configured_key_both_verify() -> None:
     async with fake_gateway(
         signing=minted(OTHER),
         posthog={"posthog_signing_secret": KEY},
@@ -204,7 +204,7 @@ async def test_the_minted_key_and_the_configured_key_both_verify() -> None:
         assert (await post(gateway, signed(EARLIER))).status_code == 401
 
 
-async def test_the_previous_minted_key_is_accepted_until_it_expires() -> None:
+async def test_the_previous_generated_key_is_accepted_until_it_expires() -> None:
     now = datetime.now(UTC)
     for remaining, status in ((60, 200), (-1, 401)):
         keys = minted(KEY, previous=OTHER, previous_until=now + timedelta(seconds=remaining))

@@ -109,7 +109,7 @@ async def test_a_caller_can_wait_until_the_secret_is_loaded(bus: FakeConnection)
     await waiting
 
 
-async def test_a_minted_secret_replaces_the_previous_one(bus: FakeConnection) -> None:
+async def test_a_generated_secret_replaces_the_previous_one(bus: FakeConnection) -> None:
     secret = secret_of(bus)
     await refresh_with(bus, secret, minted("one", version=4))
     assert (secret.check(b"one"), secret.version) == (SecretCheck.MATCH, 4)
@@ -234,7 +234,7 @@ async def test_an_open_route_is_closed_when_credentials_does_not_reply_after_a_c
     assert secret.check(None) is SecretCheck.UNKNOWN
 
 
-async def test_a_late_reply_from_before_minting_does_not_open_the_route(
+async def test_a_late_reply_from_before_generating_does_not_open_the_route(
     bus: FakeConnection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     secret = secret_of(bus)
@@ -420,7 +420,9 @@ async def test_a_full_disk_keeps_the_cached_digest_and_leaves_no_partial_file(
     assert secret_of(bus, cache=cache).check(b"before") is SecretCheck.MATCH
 
 
-async def test_the_previous_minted_secret_is_accepted_until_it_expires(bus: FakeConnection) -> None:
+async def test_the_previous_generated_secret_is_accepted_until_it_expires(
+    bus: FakeConnection,
+) -> None:
     now = datetime(2026, 1, 1, tzinfo=UTC)
     secret = WebhookSecret(bus, CredentialWatcher("posthog"), None, None, now=lambda: now)
     before = sha256(b"first").hexdigest()

@@ -206,7 +206,7 @@ async def test_a_deployment_without_a_secret_is_503_with_the_remedy_and_ready() 
     assert (ready.status_code, ready.json()["webhookSecret"]) == (200, "missing")
 
 
-async def test_case_112_a_minted_secret() -> None:
+async def test_case_112_a_generated_secret() -> None:
     async with fake_gateway(secret=None, minted=minted("minted")) as gateway:
         responses = [await post(gateway, secret) for secret in ("minted", "other", None)]
     assert [response.status_code for response in responses] == [200, 401, 401]

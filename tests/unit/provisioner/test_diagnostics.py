@@ -172,7 +172,7 @@ async def test_person_reads_may_use_the_personal_key() -> None:
     )
 
 
-async def test_a_minted_secret_is_compared_and_not_shown() -> None:
+async def test_a_generated_secret_is_compared_and_not_shown() -> None:
     provisioner = compose(secret=None)
     provisioner.credentials.store_payload(webhook_secret="minted")
     provisioner.posthog.add("fn", **compliant(inputs=inputs(secret="minted")))
@@ -181,7 +181,7 @@ async def test_a_minted_secret_is_compared_and_not_shown() -> None:
     assert "minted" not in repr(diagnosis.destination)
 
 
-async def test_a_configured_secret_takes_precedence_over_a_minted_one() -> None:
+async def test_a_configured_secret_takes_precedence_over_a_generated_one() -> None:
     provisioner = working()
     provisioner.credentials.store_payload(webhook_secret="minted")
     assert (await diagnose(provisioner)).destination.state == "live"

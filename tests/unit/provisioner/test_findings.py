@@ -76,13 +76,13 @@ def test_a_configured_secret_takes_precedence() -> None:
     assert (finding.state, finding.source, finding.remediation) == ("present", "environment", None)
 
 
-def test_an_unreadable_minted_payload_is_reported_despite_a_configured_secret() -> None:
+def test_an_unreadable_generated_payload_is_reported_despite_a_configured_secret() -> None:
     finding = findings.webhook_secret(status(webhook_secret="unreadable"), configured=True)
     assert (finding.state, finding.source) == ("present", "environment")
     assert "hogsend disconnect" in str(finding.remediation)
 
 
-def test_connecting_again_is_no_remedy_for_an_unreadable_minted_secret() -> None:
+def test_connecting_again_is_no_remedy_for_an_unreadable_generated_secret() -> None:
     finding = findings.credential(status(oauth="unreadable", webhook_secret="unreadable"))
     assert "`hogsend disconnect posthog`" in str(finding.remediation)
     secret = findings.webhook_secret(status(webhook_secret="unreadable"), configured=False)
@@ -99,7 +99,7 @@ def test_connecting_again_is_no_remedy_for_an_unreadable_minted_secret() -> None
         (FORBIDDEN, "unknown", "none", "deploy/nats"),
     ],
 )
-def test_each_state_of_a_minted_secret_has_its_remediation(
+def test_each_state_of_a_generated_secret_has_its_remediation(
     stored: CredentialStatus | HogsendError,
     state: Literal["present", "absent", "unreadable", "unknown"],
     source: str,

@@ -30,7 +30,7 @@ async def test_case_40_key_id_and_host_are_stored(credentials: FakeCredentials) 
     assert credentials.stored == [DerivedPayload(**RECORD)]
 
 
-async def test_a_minted_secret_is_kept(credentials: FakeCredentials) -> None:
+async def test_a_generated_secret_is_kept(credentials: FakeCredentials) -> None:
     credentials.store_payload(
         webhook_secret="kept", project_id="1", private_host="https://old.example"
     )

@@ -89,7 +89,7 @@ async def test_preconditions_are_checked_in_order_and_before_any_request_to_post
     assert without_url.posthog.requests == []
 
 
-async def test_cases_39_and_40_a_secret_is_minted_and_the_project_stored() -> None:
+async def test_cases_39_and_40_a_secret_is_generated_and_the_project_stored() -> None:
     provisioner = compose(secret=None)
     assert await action(provisioner) == "created"
     secret = sent_secret(provisioner.posthog)
@@ -102,7 +102,7 @@ async def test_cases_39_and_40_a_secret_is_minted_and_the_project_stored() -> No
     )
 
 
-async def test_a_minted_secret_is_stored_before_any_request_to_posthog() -> None:
+async def test_a_generated_secret_is_stored_before_any_request_to_posthog() -> None:
     provisioner = compose(secret=None)
     provisioner.posthog.refuse("GET", "/api/projects/", 500)
     assert (await refusal(provisioner)).code == "project-discovery-failed"
@@ -110,7 +110,9 @@ async def test_a_minted_secret_is_stored_before_any_request_to_posthog() -> None
     assert re.fullmatch(r"[0-9a-f]{64}", stored.webhook_secret or "")
 
 
-async def test_a_secret_is_minted_while_the_lock_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_secret_is_generated_while_the_lock_is_held(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     provisioner = compose(secret=None)
     store_derived, is_locked = provisioner.credentials.store_derived, []
 
@@ -228,7 +230,7 @@ async def test_a_run_writes_nothing_after_another_grant_was_connected(
 
 
 @pytest.mark.parametrize("secret", ["webhook", "signing"])
-async def test_no_secret_is_minted_after_another_grant_was_stored(secret: str) -> None:
+async def test_no_secret_is_generated_after_another_grant_was_stored(secret: str) -> None:
     provisioner = compose(secret=None if secret == "webhook" else SECRET)
     grant = PinnedGrant(provisioner.credentials, provisioner.credentials.token)
     provisioner.credentials.grant = msgspec.structs.replace(

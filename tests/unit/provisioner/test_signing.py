@@ -109,7 +109,7 @@ async def start(*, signing: bool = True, **options: Any) -> Loop:
     return Loop(posthog, app, **options)
 
 
-async def test_a_created_destination_signs_with_a_minted_key_and_a_second_run_changes_nothing() -> (
+async def test_a_created_destination_signs_with_a_generated_key_and_a_repeat_changes_nothing() -> (
     None
 ):
     loop = await start()
@@ -125,7 +125,7 @@ async def test_a_created_destination_signs_with_a_minted_key_and_a_second_run_ch
     assert len(loop.credentials.stored) == stored
 
 
-async def test_no_key_is_minted_and_the_reason_is_returned_when_posthog_cannot_sign() -> None:
+async def test_no_key_is_generated_and_the_reason_is_returned_when_posthog_cannot_sign() -> None:
     loop = await start(signing=False)
     for action in ("created", "unchanged"):
         result = await loop.run()
@@ -183,7 +183,7 @@ async def test_a_destination_of_the_old_cli_is_updated_to_sign() -> None:
     assert (await loop.run()).action == "unchanged"
 
 
-async def test_the_operators_key_takes_precedence_and_expires_the_minted_one() -> None:
+async def test_the_operators_key_takes_precedence_and_expires_the_generated_one() -> None:
     loop = await start()
     await loop.run()
     minted = loop.minted
@@ -201,7 +201,7 @@ async def test_the_operators_key_takes_precedence_and_expires_the_minted_one() -
     assert len(loop.credentials.stored) == stored
 
 
-async def test_only_the_operators_key_signs_when_minting_is_off() -> None:
+async def test_only_the_operators_key_signs_when_generating_is_off() -> None:
     loop = await start(minting=False)
     result = await loop.run()
     assert (result.signed, result.unsigned_because) == (False, "no_key")
@@ -353,7 +353,7 @@ async def test_a_key_that_posthog_repeats_in_an_error_is_not_shown(
     ("options", "reason"),
     [({"signing_secret": OPERATORS}, "POSTHOG_SIGNING_SECRET"), ({"signing": False}, "not signed")],
 )
-async def test_a_rotation_without_a_minted_key_is_refused(
+async def test_a_rotation_without_a_generated_key_is_refused(
     options: dict[str, Any], reason: str
 ) -> None:
     loop = await start(**options)

@@ -1,4 +1,4 @@
-"""The webhook secret of deliveries: configured, minted earlier, or minted now (1.2)."""
+"""The webhook secret of deliveries: configured, generated earlier, or generated now (1.2)."""
 
 from __future__ import annotations
 
@@ -63,26 +63,26 @@ async def test_a_secret_that_posthog_would_evaluate_as_a_template_is_refused(
         assert "POSTHOG_WEBHOOK_SECRET_PREVIOUS" in (refusal.remediation or "")
 
 
-async def test_a_minted_secret_is_used_again(credentials: FakeCredentials) -> None:
-    credentials.store_payload(webhook_secret="minted earlier")
+async def test_a_generated_secret_is_used_again(credentials: FakeCredentials) -> None:
+    credentials.store_payload(webhook_secret="generated earlier")
     for minting in (True, False):
-        assert await secrets(credentials, minting=minting).obtain() == "minted earlier"
+        assert await secrets(credentials, minting=minting).obtain() == "generated earlier"
         await secrets(credentials, minting=minting).check()
     assert credentials.stored == []
 
 
-async def test_case_39_a_secret_is_minted_and_stored(credentials: FakeCredentials) -> None:
+async def test_case_39_a_secret_is_generated_and_stored(credentials: FakeCredentials) -> None:
     minted = await secrets(credentials).obtain()
     assert re.fullmatch(r"[0-9a-f]{64}", minted)
     assert credentials.stored == [DerivedPayload(webhook_secret=minted)]
     assert await secrets(credentials).obtain() == minted
 
 
-async def test_two_minted_secrets_differ() -> None:
+async def test_two_generated_secrets_differ() -> None:
     assert await secrets(FakeCredentials()).obtain() != await secrets(FakeCredentials()).obtain()
 
 
-async def test_minting_keeps_the_other_fields_of_the_stored_payload(
+async def test_generating_keeps_the_other_fields_of_the_stored_payload(
     credentials: FakeCredentials,
 ) -> None:
     credentials.store_payload(project_api_key="phc_kept", project_id="7")
@@ -92,12 +92,12 @@ async def test_minting_keeps_the_other_fields_of_the_stored_payload(
     ]
 
 
-async def test_a_check_mints_nothing(credentials: FakeCredentials) -> None:
+async def test_a_check_generates_nothing(credentials: FakeCredentials) -> None:
     await secrets(credentials).check()
     assert credentials.stored == []
 
 
-async def test_minting_can_be_switched_off(credentials: FakeCredentials) -> None:
+async def test_generating_can_be_switched_off(credentials: FakeCredentials) -> None:
     refusal = (await refused(secrets(credentials, minting=False))).refusal
     assert (refusal.reason, refusal.code) == ("precondition", "webhook_secret_missing")
     assert "POSTHOG_MINT_WEBHOOK_SECRET" in (refusal.detail or "")
@@ -115,7 +115,7 @@ async def test_an_unreadable_secret_is_never_replaced(credentials: FakeCredentia
     assert credentials.stored == []
 
 
-async def test_a_minted_secret_that_cannot_be_stored_is_not_used(
+async def test_a_generated_secret_that_cannot_be_stored_is_not_used(
     credentials: FakeCredentials,
 ) -> None:
     credentials.failures["store_derived"] = InvalidRequest("no")

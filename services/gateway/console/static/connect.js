@@ -201,7 +201,7 @@ function disconnect(reload) {
   const failed = h("p", { class: "problem", role: "alert" });
   return [h("div", { class: "actions" }, button("Disconnect", async () => {
     failed.textContent = "";
-    if (!(await confirmAction("Delete the credential and the minted webhook secret? Webhooks are refused until PostHog is connected again, unless POSTHOG_WEBHOOK_SECRET is set.", "Disconnect"))) return;
+    if (!(await confirmAction("Delete the credential and the generated webhook secret? Webhooks are refused until PostHog is connected again, unless POSTHOG_WEBHOOK_SECRET is set.", "Disconnect"))) return;
     try {
       await api(CREDENTIAL, { method: "DELETE" });
     } catch (error) {
