@@ -110,33 +110,42 @@ async def test_a_destination_without_a_consumer_is_not_created(managed: Managed)
 
 
 @pytest.mark.parametrize(
-    "changes",
+    ("changes", "problem"),
     [
-        {"url": "no url"},
-        {"url": ""},
-        {"event_types": ["webhook.test"]},
-        {"event_types": ["no.such.type"]},
-        {"config": {"host": "ftp://x.y"}},
-        {"config": {"host": "http://10.0.0.7:8000"}},
-        {"config": {"host": "http://169.254.169.254"}},
-        {"config": {"host": 5}},
-        {"config": {"host": "https://me:word@eu.i.posthog.com", "apiKey": "phc_own"}},
-        {"config": {"host": "https://eu.i.posthog.com/?key=word", "apiKey": "phc_own"}},
-        {"url": "https://me:word@x.y"},
-        {"config": {"eventNames": {"email.sent": 5}}},
+        ({"url": "no url"}, "is not a URL"),
+        ({"url": ""}, "is not a URL"),
+        ({"url": "https://me:word@x.y"}, "user or password"),
+        ({"event_types": ["webhook.test"]}, "webhook.test"),
+        ({"event_types": ["no.such.type"]}, "no.such.type"),
+        ({"config": {"eventNames": {"email.sent": 5}}}, "config"),
+        *[
+            ({"config": {"host": host, "apiKey": "phc_own"}}, problem)
+            for host, problem in (
+                (5, "config"),
+                ("ftp://x.y", "http or https"),
+                ("eu.i.posthog.com", "http or https"),
+                ("http://", "http or https"),
+                ("http://10.0.0.7:8000", "OUTBOUND_ALLOW"),
+                ("http://169.254.169.254", "OUTBOUND_ALLOW"),
+                ("http://localhost:8000", "OUTBOUND_ALLOW"),
+                ("https://me:word@eu.i.posthog.com", "must not carry"),
+                ("https://eu.i.posthog.com/?key=word", "must not carry"),
+                ("https://eu.i.posthog.com/#word", "must not carry"),
+            )
+        ],
     ],
 )
 async def test_an_invalid_destination_is_refused_and_changes_nothing(
-    managed: Managed, changes: dict[str, Any]
+    managed: Managed, changes: dict[str, Any], problem: str
 ) -> None:
-    with pytest.raises(InvalidRequest) as refused:
+    with pytest.raises(InvalidRequest, match=problem) as refused:
         await managed.create(**changes)
     assert "phc_own" not in str(refused.value)
     assert "word" not in str(refused.value).replace("password", "")
     assert managed.store.rows == {}
     id = await managed.create()
     before = managed.store.rows[UUID(id)]
-    with pytest.raises(InvalidRequest):
+    with pytest.raises(InvalidRequest, match=problem):
         await managed.change(id, **changes)
     assert managed.store.rows[UUID(id)] == before
 
@@ -250,6 +259,19 @@ async def test_case_147_a_test_event_is_addressed_to_one_destination(managed: Ma
     event = msgspec.json.decode(published.body, type=Engagement)
     assert (event.type, event.data["endpointId"]) == ("webhook.test", id)
     assert (event.data["userId"], event.data["to"]) == (f"test_{id}", "test@example.com")
+
+
+async def test_a_test_event_waits_for_its_destination_even_if_the_leader_has_no_consumer_yet(
+    managed: Managed,
+) -> None:
+    id = await managed.create()
+    managed.consumers.kept_for.clear()
+    await managed.service.test(DestinationRef(id))
+    assert managed.consumers.kept_for == {UUID(id)}
+    managed.consumers.down = True
+    with pytest.raises(Unavailable):
+        await managed.service.test(DestinationRef(id))
+    assert len(managed.link.published) == 1
 
 
 async def test_a_page_of_history_contains_deliveries_of_one_destination_only(
