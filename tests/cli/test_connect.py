@@ -739,6 +739,16 @@ def test_connect_prints_no_secret(cli: Cli, hogsend: FakeHogsend, posthog: FakeP
     assert [secret for secret in [*posthog.secrets, ADMIN_KEY] if secret in printed] == []
 
 
+def test_an_invalid_list_of_allowed_hosts_is_reported_before_posthog_is_called(
+    cli: Cli, posthog: FakePostHog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OUTBOUND_ALLOW", "posthog.internal, 10.0.0.0/99")
+    outcome = cli.connect(json=True)
+    assert outcome.code == 1
+    assert "OUTBOUND_ALLOW" in outcome.json["error"]
+    assert posthog.lines == []
+
+
 def test_plain_http_to_another_machine_is_a_warning(
     cli: Cli, hogsend: FakeHogsend, posthog: FakePostHog
 ) -> None:
