@@ -66,7 +66,7 @@ FAILED_REMEDY = (
 )
 NO_CURRENT_REMEDY = (
     "If PostHog works otherwise, set POSTHOG_PROJECT_ID to the id in your PostHog project's URL: "
-    "PostHog is then not asked which project is current."
+    f"PostHog is then not asked which project is current; {RERUN}"
 )
 NOT_REFRESHED_DETAIL = "PostHog has not refreshed the access token yet"
 NOT_REFRESHED_REMEDY = (
