@@ -141,6 +141,16 @@ def test_a_consumer_without_a_name_gets_a_random_name() -> None:
     assert isinstance(read(f"DELETE.EVENTS.{first}", b""), Deletion)
 
 
+@pytest.mark.parametrize("field", ["name", "durable_name"])
+@pytest.mark.parametrize(
+    "name", ["a.b", "a b", "*", ">", "a/b", "a\\b", "a\r\nPUB hogsend.rpc 0", "x" * 256]
+)
+def test_a_name_that_is_no_single_token_of_a_subject_is_refused(field: str, name: str) -> None:
+    """The name becomes a token of the subject that the request is passed on with."""
+    with pytest.raises(Refused, match="is not the name of a consumer"):
+        read("CREATE.EVENTS", body(**{field: name}))
+
+
 @pytest.mark.parametrize(
     "name", ["n0bodyGuessesThis22", "aBcDeFgHiJkLmNoPqRsTuV", "oc_ZpLy4LvnkbRSVqXHskARGn_2"]
 )

@@ -284,6 +284,17 @@ def test_an_event_that_repeats_stored_values_writes_only_their_version() -> None
     assert (memory.load(row.id).email, memory.load(row.id).properties["plan"]) == ("a@x.org", "pro")
 
 
+def test_an_event_that_repeats_only_some_values_leaves_the_version_of_the_others() -> None:
+    memory = Memory()
+    memory.apply([incoming("first", at=1, email="a@x.org", plan="pro")])
+    memory.apply([incoming("again", at=5, plan="pro")])
+    memory.apply([incoming("moved", at=3, email="b@x.org")])
+    assert memory.load(only(memory).id).email == "b@x.org"
+    memory.apply([incoming("moved again", at=7, email="b@x.org")])
+    memory.apply([incoming("upgraded", at=6, plan="free")])
+    assert memory.load(only(memory).id).properties == {"plan": "free"}
+
+
 def test_a_repeated_value_keeps_its_newer_version_when_a_late_event_writes_the_contact() -> None:
     memory = Memory()
     memory.apply([incoming("first", at=1, plan="pro")])

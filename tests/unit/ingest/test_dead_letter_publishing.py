@@ -7,9 +7,12 @@ from datetime import UTC, datetime
 
 from prometheus_client import REGISTRY
 
+from hogsend.contract.errors import TooLarge, Unavailable
 from hogsend.contract.headers import RECEIVED_AT, format_time
 from hogsend.service.dead_letters import DeadLetters, Unprocessable
-from services.ingest.dead_letters.publish import TOO_LARGE, Failure, publish
+from hogsend.service.metrics import FAILURES
+from services.ingest import metrics
+from services.ingest.dead_letters.publish import RETRY_SECONDS, TOO_LARGE, Failure, publish
 from services.ingest.erasure.freshness import FRESH_SECONDS
 from tests.unit.ingest.fakes import (
     NOW,
@@ -91,3 +94,22 @@ async def test_dead_letters_are_counted_by_reason() -> None:
     failures = [Failure(message(b""), why), Failure(message(b""), why)]
     await publish(DeadLetters(FakePublisher([]), "ingest"), failures)
     assert letters_count() == before + 2
+
+
+async def test_a_message_too_large_for_a_dead_letter_is_counted_as_undeliverable() -> None:
+    def counts() -> tuple[float, float]:
+        failures = FAILURES.labels("dead_letters", "Unavailable")
+        return metrics.UNDELIVERABLE._value.get(), failures._value.get()
+
+    journal: Journal = []
+    publisher = FakePublisher(journal)
+    publisher.refusals["WEBHOOKS:7"] = [*[TooLarge("even compressed")] * 3, Unavailable("down")]
+    before = counts()
+    for undeliverable, failed in ((1, 0), (1, 1)):
+        failed_message = message(b"")
+        await publish(
+            DeadLetters(publisher, "ingest"), [Failure(failed_message, Unprocessable("large", ""))]
+        )
+        assert failed_message.delays == [RETRY_SECONDS]
+        assert counts() == (before[0] + undeliverable, before[1] + failed)
+    assert publisher.published == {}

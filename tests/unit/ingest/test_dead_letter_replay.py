@@ -318,6 +318,33 @@ async def test_a_dead_letter_that_an_erasure_deleted_after_it_was_read_is_not_re
     assert b"1" not in [body for _, body in replays.published]
 
 
+@on_virtual_time
+async def test_only_a_stale_dead_letter_that_cannot_be_read_again_is_kept(
+    replays: Replays,
+) -> None:
+    read = replays.letters.read
+
+    async def read_after_a_freeze(
+        first: int, last: int, origin: str | None = None
+    ) -> AsyncIterator[list[Letter]]:
+        is_first = not replays.letters.reads
+        if first == last == 2:
+            raise Unavailable("JetStream does not answer")
+        async for batch in read(first, last, origin):
+            if is_first:
+                await asyncio.sleep(FRESH_SECONDS)
+            yield batch
+
+    for number in range(1, 4):
+        replays.letters.add(body=b"%d" % number)
+    with patch.object(replays.letters, "read", read_after_a_freeze):
+        done = await replays.replay()
+    assert done.count == 2
+    assert [(kept.reason, kept.first_sequence) for kept in done.kept] == [("unavailable", 2)]
+    assert list(replays.letters.letters) == [2]
+    assert {body for _, body in replays.published} == {b"1", b"3"}
+
+
 async def test_a_replay_that_runs_out_of_time_reports_that_letters_remain(
     replays: Replays, monkeypatch: pytest.MonkeyPatch
 ) -> None:
