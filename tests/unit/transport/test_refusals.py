@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from hogsend.contract.permissions import inbox_prefix
 from hogsend.transport.connection import Connection
 
 
@@ -37,3 +38,26 @@ async def test_a_refused_subject_is_unquoted(name: str, quoted: str) -> None:
     refusals.process_error(f'nats: permissions violation for subscription to "hogsend.{quoted}"')
     assert publishing.done()
     assert subscribing.done()
+
+
+async def test_only_a_refused_inbox_of_its_own_fails_the_other_calls_of_a_user() -> None:
+    connection = Connection("subscriber", "nats://127.0.0.1:4222")
+    refusals = connection.refusals
+    refused = "nats: permissions violation for subscription to"
+    waiting = refusals.of("hogsend.rpc.ingest.events")
+    for subject in ("hogsend.events.x", "_inbox.x", f"{inbox_prefix('app')}.x".lower()):
+        refusals.process_error(f'{refused} "{subject}"')
+    assert not waiting.done()
+    assert "may not publish to hogsend.rpc" in str(refusals.error("hogsend.rpc.ingest.events"))
+
+    inbox = f"{inbox_prefix('subscriber')}.>"
+    refusals.process_error(f'{refused} "{inbox.lower()}"')
+    assert waiting.done()
+    assert f"may not subscribe to {inbox}" in str(refusals.error("hogsend.rpc.ingest.events"))
+    assert inbox in connection.publisher._acks_refused
+
+    # The next server may have other permissions.
+    refusals.reset()
+    assert not refusals.subscriptions
+    assert "may not publish" in str(refusals.error("hogsend.rpc.ingest.events"))
+    assert not connection.publisher._acks_refused
