@@ -28,6 +28,7 @@ from hogsend.contract.persons import ANALYTICS_PERSON
 from hogsend.contract.users import User
 from hogsend.transport.connection import Connection
 from tests.unit.analytics.fakes import FakeLink
+from tests.virtual_time import settle
 
 CUT = json.loads(r'"cut \ud83d"')
 """A lone surrogate, as Python's own `json` decodes it."""
@@ -163,16 +164,41 @@ async def test_a_mapping_that_contains_itself_is_refused() -> None:
         lambda client, deep: client.engagement.report("email.opened", {"deep": deep}),
     ],
 )
+@pytest.mark.parametrize("levels", [MAX_DEPTH - 1, MAX_DEPTH])
 async def test_a_write_that_is_nested_too_deeply_is_not_sent(
-    call: Callable[[Client, object], Awaitable[Any]],
+    call: Callable[[Client, object], Awaitable[Any]], levels: int
 ) -> None:
     link = FakeLink()
     deep: object = 1
-    for _ in range(MAX_DEPTH):
+    # The message itself adds two levels.
+    for _ in range(levels):
         deep = [deep]
     with pytest.raises(InvalidRequest, match=f"more than {MAX_DEPTH} deep"):
         await call(Client(link), deep)
     assert link.published == []
+
+
+async def test_a_write_waits_while_as_many_as_allowed_are_in_flight(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """More of them would time each other out."""
+    link, may_publish = FakeLink(), asyncio.Event()
+    publish, publishing = link.publish, list[str]()
+
+    async def publish_when_allowed(subject: str, *given: Any, **options: Any) -> None:
+        publishing.append(subject)
+        await may_publish.wait()
+        await publish(subject, *given, **options)
+
+    monkeypatch.setattr(link, "publish", publish_when_allowed)
+    monkeypatch.setattr(link.publisher, "slots", asyncio.Semaphore(2))
+    client = Client(link)
+    writes = [asyncio.create_task(client.capture("e", "u")) for _ in range(5)]
+    await settle()
+    assert len(publishing) == 2
+    may_publish.set()
+    await asyncio.gather(*writes)
+    assert len(link.published) == 5
 
 
 async def test_a_request_that_cannot_be_encoded_is_not_sent() -> None:
