@@ -62,8 +62,14 @@ def page() -> str:
         "",
         (
             "The replicas of a service subscribe as a queue group, so one of them replies. They "
-            "are registered as NATS services, which `nats micro ls` lists for `operator`. An error "
-            "has the header `Nats-Service-Error-Code`."
+            "are registered as NATS services, which `nats micro ls` lists for `operator`. AsyncAPI "
+            "tells how long a caller should wait for each reply."
+        ),
+        "",
+        (
+            "An error has no body. The header `Nats-Service-Error-Code` is its kind, such as "
+            "`invalid_request` or `unavailable`, and `Nats-Service-Error` its text. Without these "
+            "headers, the body is the reply."
         ),
         "",
         "| subject | request | reply | callers | |",
