@@ -66,7 +66,7 @@ def check(*, json: Flag = False) -> int:
     ]
     if invalid:
         raise CommandError(
-            "\n       ".join(invalid), "correct .env, then start again", exit_code=ExitCode.USAGE
+            "\n".join(invalid), "correct .env, then start again", exit_code=ExitCode.USAGE
         )
     if json:
         print_json(Checked())

@@ -39,7 +39,7 @@ def demo(*, json: Flag = False) -> int:
     """
     if invalid := problems():
         raise CommandError(
-            "\n       ".join(invalid),
+            "\n".join(invalid),
             "correct it in .env or the environment; .env.example lists every setting",
             exit_code=ExitCode.USAGE,
         )

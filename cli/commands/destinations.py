@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Annotated, TypeVar
 
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
 from cli.admin.client import AdminClient, Switch
+from cli.admin.errors import AdminError
 from cli.admin.messages import DeliveryQuery, DestinationHistory
 from cli.arguments import Name
 from cli.confirmation import confirm, require_terminal
 from cli.console import out, print_hanging, print_json
 from cli.destinations import report
+from cli.errors import CommandError
 from cli.exit_codes import ExitCode
 from cli.flags import Flag
 from cli.server_options import DEFAULT_SERVER, Server, request
 from hogsend.contract.destinations import DeliveryStatus
+
+Reply = TypeVar("Reply")
 
 Limit = Annotated[
     int, Parameter(validator=Number(gte=1, lte=100), help="Maximum number of rows to list.")
@@ -61,7 +67,7 @@ def show(
     def fetch(client: AdminClient) -> DestinationHistory:
         return DestinationHistory(client.destination(id), client.deliveries(id, query))
 
-    history = request(server, fetch)
+    history = _request(id, server, fetch)
     if server.json:
         print_json(history)
     else:
@@ -84,7 +90,7 @@ def resume(id: Id, *, server: Server = DEFAULT_SERVER) -> int:
 @app.command(name="test")
 def send_test(id: Id, *, server: Server = DEFAULT_SERVER) -> int:
     """Send the event webhook.test to this destination only; `show` lists its delivery."""
-    queued = request(server, lambda client: client.test_destination(id))
+    queued = _request(id, server, lambda client: client.test_destination(id))
     if server.json:
         print_json(queued)
     else:
@@ -103,12 +109,12 @@ def delete(
     """Delete a destination, its history and its waiting events, after a confirmation."""
     if not yes:
         require_terminal("deleting a destination", json=server.json)
-        destination = request(server, lambda client: client.destination(id))
+        destination = _request(id, server, lambda client: client.destination(id))
         name = report.name(destination)
         if not confirm(f"Delete {name} ({id}), its history and its waiting events?"):
             print_hanging(out, ("", ""), "nothing was deleted")
             return ExitCode.FAILED
-    deleted = request(server, lambda client: client.delete_destination(id))
+    deleted = _request(id, server, lambda client: client.delete_destination(id))
     if server.json:
         print_json(deleted)
     else:
@@ -117,9 +123,20 @@ def delete(
 
 
 def _switch(id: str, switch: Switch, server: Server) -> int:
-    changed = request(server, lambda client: client.switch_destination(id, switch))
+    changed = _request(id, server, lambda client: client.switch_destination(id, switch))
     if server.json:
         print_json(changed)
     else:
         print_hanging(out, (f"{report.state(changed)} ", "bold green"), report.name(changed))
     return ExitCode.OK
+
+
+def _request(id: str, server: Server, call: Callable[[AdminClient], Reply]) -> Reply:
+    try:
+        return request(server, call)
+    except AdminError as error:
+        if error.status != HTTPStatus.NOT_FOUND:
+            raise
+        raise CommandError(
+            f"no destination has the id {id!r}", "see `hogsend destinations list`"
+        ) from error

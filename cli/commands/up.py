@@ -52,7 +52,7 @@ def up(*, sandbox: Flag = False, sandbox_port: Port = PORT, json: Flag = False) 
     discard_stack_url()
     if invalid := problems():
         raise CommandError(
-            "\n       ".join(invalid),
+            "\n".join(invalid),
             "correct it in .env or the environment; .env.example lists every setting",
             exit_code=ExitCode.USAGE,
         )

@@ -160,3 +160,14 @@ def test_an_id_is_escaped_in_the_path_of_the_request(
 ) -> None:
     assert destinations("pause", "../contacts?x=1").code == 1
     assert hogsend.lines == ["POST /v1/admin/webhooks/..%2Fcontacts%3Fx%3D1/pause"]
+
+
+@pytest.mark.parametrize("command", ["show", "pause", "resume", "test", "delete"])
+def test_an_unknown_id_is_reported_with_the_command_that_lists_them(
+    destinations: Any, command: str
+) -> None:
+    outcome = destinations(command, "another", *(["--yes"] if command == "delete" else []))
+    assert outcome.err.splitlines() == [
+        "error: no destination has the id 'another'",
+        "  fix: see `hogsend destinations list`",
+    ]
