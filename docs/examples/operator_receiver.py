@@ -1,5 +1,6 @@
 """Receives Hogsend's notices (OPERATOR_WEBHOOK_URL), and prints them."""
 
+import contextlib
 import json
 import os
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -22,4 +23,6 @@ class Receiver(BaseHTTPRequestHandler):
 
 
 if __name__ == "__main__":
-    HTTPServer(("127.0.0.1", int(os.environ.get("PORT", "8099"))), Receiver).serve_forever()
+    server = HTTPServer(("127.0.0.1", int(os.environ.get("PORT", "8099"))), Receiver)
+    with contextlib.suppress(KeyboardInterrupt):
+        server.serve_forever()

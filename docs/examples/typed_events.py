@@ -1,4 +1,5 @@
 import asyncio
+import contextlib
 
 import msgspec
 
@@ -21,4 +22,5 @@ async def main() -> None:
             print(event.user_id, event.properties.plan, event.properties.seats)
 
 
-asyncio.run(main())
+with contextlib.suppress(KeyboardInterrupt):
+    asyncio.run(main())

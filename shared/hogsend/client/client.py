@@ -336,7 +336,7 @@ async def connect(
     tls: Tls = None,
     wait: float = 10.0,
 ) -> AsyncIterator[Client]:
-    """Connect a service to Hogsend's bus for the duration of a `with` block.
+    """Connect a service to Hogsend's bus for the duration of an `async with` block.
 
     The logger `hogsend.client.client` gets connection changes, errors of NATS, and the reasons why
     events cannot be read while reading is retried.
