@@ -18,7 +18,13 @@ N8N := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/hogsend/peers/n8n
 IS_NEW_ENOUGH := -c "import sys; sys.exit(sys.version_info < (3, 11))"
 
 help: ## List the targets
-	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ \
+		line = sprintf("  make %-14s", $$1); \
+		for (i = 1; i <= split($$2, words, " "); i++) { \
+			if (length(line words[i]) >= 80) { print line; line = sprintf("%21s", "") } \
+			line = line " " words[i] \
+		} \
+		print line }'
 
 install: $(RUNNING) ## Install the pinned dependencies into .venv
 
@@ -103,7 +109,8 @@ bench-growth: $(DEVELOPING) ## Benchmark storing and reading with up to 10 milli
 generate: $(DEVELOPING) ## Write the documents that are generated from the code
 	@$(VENV)/bin/python -m docs.generate
 
-docs: $(DEVELOPING) ## Build and serve the documentation at http://127.0.0.1:8000 (or DOCS_PORT)
+docs: $(DEVELOPING) ## Build the documentation, and serve it at DOCS_PORT (8000)
+	@echo "building the documentation, which takes up to a minute"
 	@$(VENV)/bin/sphinx-build -q -W --keep-going docs dist/docs
 	@echo "the documentation is at http://127.0.0.1:$(DOCS_PORT); Ctrl-C stops it"
 	@exec $(VENV)/bin/python -m http.server --bind 127.0.0.1 --directory dist/docs $(DOCS_PORT) 2>/dev/null
@@ -115,13 +122,13 @@ $(RUNNING): pyproject.toml shared/pyproject.toml constraints.txt
 	@$(or $(PYTHON),false) $(IS_NEW_ENOUGH) 2>/dev/null || { \
 		echo "error: Hogsend needs Python 3.11 or newer$(if $(PYTHON),; $(PYTHON) is not)" >&2; \
 		echo "  fix: make $(or $(MAKECMDGOALS),install) PYTHON=/path/to/a/newer/python" >&2; exit 1; }
-	@echo "installing into $(VENV) with $(PYTHON)"
+	@echo "installing into $(VENV) with $(PYTHON), which takes about a minute"
 	@$(PYTHON) -m venv $(VENV)
 	@$(PIP) --editable './shared[service]' --editable '.[embedded]'
 	@touch $@
 
 $(DEVELOPING): $(RUNNING)
-	@echo "installing the dependencies of tests and checks"
+	@echo "installing the dependencies of tests and checks, which takes a minute or two"
 	@$(PIP) --no-compile --editable './shared[service]' --editable '.[embedded,dev,docs]'
 	@touch $@
 
