@@ -161,6 +161,9 @@ async def test_incomplete_requests_do_not_block_the_callback(listener: Listener)
             _, writer = await asyncio.open_connection("127.0.0.1", listener.port)
             stack.callback(writer.close)
             writer.write(b"GET /call" if number % 2 else b"")
+        # Connections are accepted in order, so all of them are served by now.
+        await get(listener, "/favicon.ico")
+        assert len(listener._open) <= MAX_CONNECTIONS
         response = await get(listener, **GOOD)
         assert response.status_code == 200
         assert await listener.code(1) == "the-code"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
 import tarfile
 from pathlib import Path
 
@@ -101,6 +103,52 @@ def test_a_short_passphrase_is_refused(tmp_path: Path, monkeypatch: pytest.Monke
     file = tmp_path / "passphrase"
     file.write_text(f"{PASSPHRASE}\n")
     assert sealing_key(file, None).passphrase == PASSPHRASE
+
+
+def type_on_a_terminal(monkeypatch: pytest.MonkeyPatch, *lines: str) -> None:
+    typed = iter(lines)
+    monkeypatch.delenv("HOGSEND_BACKUP_PASSPHRASE", raising=False)
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("getpass.getpass", lambda _prompt: next(typed))
+
+
+def test_a_new_passphrase_is_typed_twice_and_an_existing_one_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    type_on_a_terminal(monkeypatch, PASSPHRASE, PASSPHRASE)
+    assert sealing_key(None, None).passphrase == PASSPHRASE
+    type_on_a_terminal(monkeypatch, PASSPHRASE)
+    assert opening_key(None, None).passphrase == PASSPHRASE
+
+
+def test_a_new_passphrase_with_a_typing_error_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    type_on_a_terminal(monkeypatch, PASSPHRASE, PASSPHRASE.upper())
+    with pytest.raises(CommandError, match="differ"):
+        sealing_key(None, None)
+
+
+def test_a_missing_or_unreadable_passphrase_is_an_error_without_a_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    type_on_a_terminal(monkeypatch)
+    monkeypatch.setattr("sys.stdin.isatty", lambda: False, raising=False)
+    with pytest.raises(CommandError, match="passphrase of the backup is missing"):
+        sealing_key(None, None)
+    (tmp_path / "binary").write_bytes(b"\xff")
+    for file in (tmp_path / "absent", tmp_path / "binary"):
+        with pytest.raises(CommandError, match="cannot be read"):
+            opening_key(None, file)
+
+
+def test_a_backup_that_could_not_be_written_is_not_reported_as_made(
+    saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_arguments: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("pyrage.encrypt_io", full)
+    with pytest.raises(SealError, match="cannot be written"):
+        seal(saved)
 
 
 SLOW = pyrage.DecryptError("Excessive work parameter for passphrase.\nIt would take 32 seconds.")
