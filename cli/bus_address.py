@@ -11,9 +11,10 @@ from cli.errors import CommandError
 from cli.exit_codes import ExitCode
 from hogsend.client.address import tls_from_environment
 from hogsend.contract.errors import InvalidRequest
+from hogsend.contract.users import DEPRECATED_USERS, User
 
-SUBSCRIBER, OPERATOR = "subscriber.env", "operator.env"
-"""Files that `hogsend up` writes into HOGSEND_HOME, each with the NATS URL of one user."""
+USERS_WITH_FILE = (User.SUBSCRIBER, User.APP, User.OPERATOR, *DEPRECATED_USERS)
+"""NATS users for each of which `hogsend up` writes a file with its NATS URL; see `file_of`."""
 
 
 def subscriber_address(nats_url: str | None) -> str:
@@ -22,7 +23,7 @@ def subscriber_address(nats_url: str | None) -> str:
     Raises:
         CommandError: none of them has a URL, or a TLS setting of NATS is invalid.
     """
-    return _configured_url(nats_url or environment.first("NATS_URL"), SUBSCRIBER)
+    return _configured_url(nats_url or environment.first("NATS_URL"), User.SUBSCRIBER)
 
 
 def operator_address(nats_url: str | None) -> str:
@@ -37,7 +38,7 @@ def operator_address(nats_url: str | None) -> str:
     configured = environment.first("NATS_URL")
     if configured in _stack_urls():
         configured = None
-    return _configured_url(nats_url or configured, OPERATOR)
+    return _configured_url(nats_url or configured, User.OPERATOR)
 
 
 def discard_stack_url() -> None:
@@ -52,18 +53,23 @@ def discard_stack_url() -> None:
 
 def _stack_urls() -> set[str | None]:
     """Return the NATS URLs in HOGSEND_HOME, one for each NATS user of the operator's services."""
-    files = environment.hogsend_home().glob("*.env")
-    return {dotenv_values(file).get("NATS_URL") for file in files} - {None}
+    files = (environment.hogsend_home() / file_of(user) for user in USERS_WITH_FILE)
+    return {dotenv_values(file).get("NATS_URL") for file in files if file.is_file()} - {None}
 
 
-def _configured_url(url: str | None, file_name: str) -> str:
+def file_of(user: User) -> str:
+    """Return the name of the file in HOGSEND_HOME with the NATS URL of a user."""
+    return f"{user}.env"
+
+
+def _configured_url(url: str | None, user: User) -> str:
     try:
         tls_from_environment()
     except InvalidRequest as error:
         raise CommandError(
             str(error), "correct that setting, or unset it", exit_code=ExitCode.USAGE
         ) from None
-    file = environment.hogsend_home() / file_name
+    file = environment.hogsend_home() / file_of(user)
     if url := url or (dotenv_values(file).get("NATS_URL") if file.is_file() else None):
         return url
     raise CommandError(

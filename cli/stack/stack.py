@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cli.bus_address import USERS_WITH_FILE, file_of
 from cli.stack import nats
 from cli.stack.data_directory import DataDirectory, write_private
 from cli.stack.settings import StackSettings
@@ -49,11 +50,11 @@ class Stack:
 
     def env_file(self, user: User) -> Path:
         """Return the file with the NATS URL of a user, for services outside the stack."""
-        return self.home.path / f"{user}.env"
+        return self.home.path / file_of(user)
 
     def write_env_files(self) -> None:
         """Write the env file of every NATS user that is not one of Hogsend's services."""
-        for user in (User.SUBSCRIBER, User.APP, User.OPERATOR, *DEPRECATED_USERS):
+        for user in USERS_WITH_FILE:
             current = DEPRECATED_USERS.get(user)
             note = f"# Deprecated: use {current}.env\n" if current else ""
             password, port = self.home.secret(f"nats-{user}"), self.settings.nats_port

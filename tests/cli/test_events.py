@@ -216,6 +216,8 @@ def test_a_nats_url_that_a_subscriber_loaded_is_not_used_by_the_operator_and_by_
         assert operator_address(url) == subscriber_address(None) == url
         discard_stack_url()
         assert "NATS_URL" not in os.environ
+    # With HOGSEND_HOME=. the operator's own .env is in the same directory.
+    (home / ".env").write_text("NATS_URL=nats://elsewhere\n")
     monkeypatch.setenv("NATS_URL", "nats://elsewhere")
     discard_stack_url()
     assert os.environ["NATS_URL"] == "nats://elsewhere"
