@@ -6,13 +6,15 @@ import asyncio
 import base64
 import json
 import tracemalloc
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import msgspec
+import nats.errors
 import pytest
+from nats.js.errors import ServiceUnavailableError
 from structlog.testing import capture_logs
 
 from hogsend.contract.dead_letters import DeadLetter, write_large_letter
@@ -22,10 +24,12 @@ from hogsend.contract.streams import PERSONAL_DATA_STREAMS, StreamName
 from hogsend.service import metrics
 from hogsend.service.tasks import cancel_all
 from services.ingest.contacts.contact import EMAIL, EXTERNAL, Key
+from services.ingest.erasure import sweep as sweeping
 from services.ingest.erasure import worker
 from services.ingest.erasure.jobs import CLAIM_SECONDS, Job
 from services.ingest.erasure.person import Person, identities_in
-from services.ingest.erasure.sweep import SWEPT, Erased, is_to_erase
+from services.ingest.erasure.sweep import SWEPT, Erased, find_messages, is_to_erase
+from services.ingest.erasure.sweep import sweep as sweep_streams
 from services.ingest.erasure.tombstones import is_erased
 from services.ingest.erasure.worker import ErasureWorker
 from services.ingest.export import items
@@ -646,3 +650,56 @@ async def test_one_sweep_reads_the_streams_for_all_waiting_erasures(
     assert jobs.messages == {UUID(int=1): 1, UUID(int=3): 2}
     assert reads == 1
     await cancel_all(working)
+
+
+class Unanswered:
+    """A connection on which requests for the state of a stream fail."""
+
+    connected = True
+
+    def __init__(self, error: Exception) -> None:
+        self.js = self
+        self._error = error
+
+    async def stream_info(self, _stream: StreamName) -> None:
+        raise self._error
+
+    async def wait_unless_refused(self, _subject: str, request: Awaitable[None]) -> None:
+        await request
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        nats.errors.TimeoutError(),
+        nats.errors.NoRespondersError(),
+        ServiceUnavailableError(),
+        OSError("connection reset"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+async def test_a_stream_that_cannot_be_read_makes_an_erasure_and_an_export_wait(
+    error: Exception,
+) -> None:
+    """Any other error would end the task that sweeps."""
+    link: Any = Unanswered(error)
+    with pytest.raises(Unavailable):
+        await anext(sweep_streams(link, [Erased(ADA, ERASED_AT)]))
+    with pytest.raises(Unavailable):
+        await find_messages(link, stream=None, first=1, person=ADA)
+
+
+async def test_a_search_for_messages_ends_once_it_has_found_enough_bytes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    body = b'{"distinctId": "u_42"}'
+
+    async def one_message(_link: object, _stream: StreamName, first: int) -> list[StoredMessage]:
+        return [StoredMessage(first, BEFORE, body)]
+
+    monkeypatch.setattr(sweeping, "_batch_within_range", one_message)
+    monkeypatch.setattr(sweeping, "BATCH_BYTES", 2 * len(body))
+    link: Any = Unanswered(AssertionError("not requested"))
+    found = await find_messages(link, stream="PERSONS", first=7, person=ADA)
+    assert [message.sequence for _, message in found.messages] == [7, 8, 9]
+    assert found.next_position == "PERSONS/10"
