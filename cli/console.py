@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import textwrap
 from typing import NoReturn
@@ -11,6 +12,10 @@ from rich.console import Console, ConsoleDimensions
 from rich.text import Text
 
 from cli.redaction import printable, printable_json
+
+_COMMAND = re.compile(r"`[^`]+`")
+_BLANK = "\0"
+"""Stands for a blank at which a line must not be broken. Printed text contains no NUL."""
 
 MIN_WIDTH = 40
 """Narrower terminals get output of this width, in columns, and wrap the lines themselves."""
@@ -75,18 +80,17 @@ def print_hanging(
 def _wrapped(console: Console, line: str, margin: str, following: str) -> str:
     if not console.is_terminal:
         return margin + line
-    # A word longer than a line is most likely a URL, which must stay whole to be copied.
-    return (
-        textwrap.fill(
-            line,
-            max(console.width, len(margin) + 20),
-            initial_indent=margin,
-            subsequent_indent=following,
-            break_long_words=False,
-            break_on_hyphens=False,
-        )
-        or margin
+    # Commands stay whole to be copied, and so do words longer than a line, most likely URLs.
+    unbroken = _COMMAND.sub(lambda command: command[0].replace(" ", _BLANK), line)
+    wrapped = textwrap.fill(
+        unbroken,
+        max(console.width, len(margin) + 20),
+        initial_indent=margin,
+        subsequent_indent=following,
+        break_long_words=False,
+        break_on_hyphens=False,
     )
+    return wrapped.replace(_BLANK, " ") or margin
 
 
 def print_json(document: msgspec.Struct) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -80,7 +81,8 @@ def invalid_address(url: str) -> CommandError:
 def admin_key_hint(address: ServerAddress) -> str:
     """Return how to pass the admin key: from the file of `hogsend up` if it exists."""
     if generated := _generated_key(address):
-        return f'for the stack of `hogsend up`: export HOGSEND_ADMIN_KEY="$(cat {generated})"'
+        key = f'HOGSEND_ADMIN_KEY="$(cat {shlex.quote(str(generated))})"'
+        return f"for the stack of `hogsend up`: `export {key}`"
     hint = "pass --admin-key, or set HOGSEND_ADMIN_KEY to the server's ADMIN_API_KEY"
     if address.admin_key is None and is_loopback(address.base_url):
         hint += "; for the stack of `hogsend up`, run the command in its directory"

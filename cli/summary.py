@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import sys
 from collections.abc import Mapping
@@ -60,10 +61,8 @@ def show(summary: Summary, next_steps: Mapping[str, str] | None = None) -> None:
         "admin key": f"in {summary.admin_key_file}"
         if summary.admin_key_file
         else "ADMIN_API_KEY from your environment",
-        "subscribe": f"set -a; . {summary.subscriber_env_file}; set +a"
-        if summary.subscriber_env_file
-        else None,
-        "report": f"set -a; . {summary.app_env_file}; set +a" if summary.app_env_file else None,
+        "subscribe": summary.subscriber_env_file and load_command(summary.subscriber_env_file),
+        "report": summary.app_env_file and load_command(summary.app_env_file),
         "logs": summary.logs,
     }
     out.print("Hogsend is up\n", style="bold green")
@@ -117,18 +116,23 @@ def _next_steps(summary: Summary) -> dict[str, str]:
     return {"Send an event of your own:": send}
 
 
+def load_command(env_file: str) -> str:
+    """Return a shell command that loads an env file."""
+    return f"set -a; . {shlex.quote(env_file)}; set +a"
+
+
 def command_with_admin_key(summary: Summary) -> str:
     """Return the `hogsend` command with its admin key, to be pasted into another terminal."""
     file = summary.admin_key_file
     # The key is passed in the environment, since other users can see a process' arguments.
-    key = f'HOGSEND_ADMIN_KEY="$(cat {file})" ' if file else ""
+    key = f'HOGSEND_ADMIN_KEY="$(cat {shlex.quote(file)})" ' if file else ""
     return f"{key}{shell_command()}"
 
 
 def shell_command() -> str:
     """Return `hogsend`, or its absolute path if it is not in PATH."""
     installed = Path(sys.executable).with_name("hogsend")
-    return "hogsend" if shutil.which("hogsend") else str(installed)
+    return "hogsend" if shutil.which("hogsend") else shlex.quote(str(installed))
 
 
 def sample(summary: Summary) -> str:

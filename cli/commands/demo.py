@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shlex
 import sys
 
 from rich.text import Text
@@ -20,7 +21,7 @@ from cli.stack.local_sandbox import PORT
 from cli.stack.ports import free_or_any
 from cli.stack.settings import ALL_SETTINGS, StackSettings, problems
 from cli.stack.stack import Stack
-from cli.summary import Summary, shell_command
+from cli.summary import Summary, command_with_admin_key, load_command
 from hogsend.service.settings.shared import TelemetrySettings
 from services.gateway.settings import GatewaySettings
 
@@ -111,16 +112,13 @@ def _show_next_steps(summary: Summary, posthog: DemoPostHog, *, keeps_running: b
     if not keeps_running:
         out.print("\nThat was the whole loop. On a terminal the demo keeps running.")
         return
+    command, server = command_with_admin_key(summary), f"--url {summary.gateway}"
     lines = {
         "capture": posthog.curl(EVENT, "u_43"),
-        "subscribe": f"set -a; . {summary.subscriber_env_file}; set +a; "
-        f"{sys.executable} {startup.ROOT / 'docs/examples/subscriber.py'}",
-        "report": f"set -a; . {summary.app_env_file}; set +a; "
-        f"{sys.executable} {startup.ROOT / 'docs/examples/app.py'}",
-        "events": f"printf 'Authorization: Bearer %s' \"$(cat {summary.admin_key_file})\" | "
-        f"curl -H @- {summary.gateway}/v1/admin/events",
-        "diagnose": f'HOGSEND_ADMIN_KEY="$(cat {summary.admin_key_file})" '
-        f"{shell_command()} doctor --url {summary.gateway}",
+        "subscribe": _example(summary.subscriber_env_file, "subscriber.py"),
+        "report": _example(summary.app_env_file, "app.py"),
+        "events": f"{command} events list {server}",
+        "diagnose": f"{command} doctor {server}",
         "PostHog": f"{posthog.options.url}/_sandbox/state",
         "logs": summary.logs,
     }
@@ -129,3 +127,10 @@ def _show_next_steps(summary: Summary, posthog: DemoPostHog, *, keeps_running: b
     for name, line in lines.items():
         out.print(Text.assemble((f"  {name:<11}", "bold"), line), soft_wrap=True)
     out.print("\nCtrl-C stops everything.")
+
+
+def _example(env_file: str | None, name: str) -> str:
+    """Return a shell command that runs an example of the documentation as a NATS user."""
+    program = startup.ROOT / "docs" / "examples" / name
+    run = shlex.join([sys.executable, str(program)])
+    return f"{load_command(env_file)}; {run}" if env_file else run

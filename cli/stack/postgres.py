@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import os
 import pwd
+import shlex
 import shutil
 import signal
 import stat
@@ -95,8 +96,8 @@ class EmbeddedPostgres:
         password = self._secret(password_name(SUPERUSER))
         write_private(password_file, f"*:*:*:{SUPERUSER}:{password}\n")
         return (
-            f"PGPASSFILE={password_file} {BINARIES / 'psql'} -h {self.sockets} "
-            f"-U {SUPERUSER} {DATABASE}"
+            f"PGPASSFILE={shlex.quote(str(password_file))} {shlex.quote(str(BINARIES / 'psql'))} "
+            f"-h {shlex.quote(str(self.sockets))} -U {SUPERUSER} {DATABASE}"
         )
 
     def prepare(self) -> list[Path]:

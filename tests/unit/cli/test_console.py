@@ -50,3 +50,13 @@ def test_the_lines_of_a_paragraph_start_at_its_indent() -> None:
     blank, first, second = text_of(terminal).splitlines()
     assert (blank, first) == ("", "The webhook is open: " + " ".join(["word"] * 12))
     assert second == " ".join(["word"] * 8)
+
+
+def test_a_command_in_a_text_is_not_broken() -> None:
+    terminal = output(is_terminal=True)
+    print_hanging(terminal, ("  fix: ", ""), f"first run `{' '.join(['command'] * 10)}` here")
+    assert text_of(terminal).splitlines() == [
+        "  fix: first run",
+        f"       `{' '.join(['command'] * 10)}`",
+        "       here",
+    ]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+from pathlib import Path
+
 import msgspec
 import pytest
 
@@ -64,3 +67,27 @@ def test_an_unreadable_credential_is_shown_with_the_commands_that_replace_it(
 def test_a_directory_with_brackets_is_shown_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
     show(msgspec.structs.replace(UP, logs="/home/[b]/a [/x]/logs"))
     assert "/home/[b]/a [/x]/logs" in capsys.readouterr().out
+
+
+def test_shown_commands_work_for_a_directory_with_blanks(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = tmp_path / "a home"
+    home.mkdir()
+    (home / "app.env").write_text("NATS_URL=nats://app\n")
+    (home / "key").write_text("word")
+    show(
+        msgspec.structs.replace(
+            UP,
+            webhook_open=False,
+            app_env_file=str(home / "app.env"),
+            admin_key_file=str(home / "key"),
+        )
+    )
+    shown = capsys.readouterr().out
+    (load,) = (line.split(None, 1)[1] for line in shown.splitlines() if "app.env" in line)
+    (send,) = (line for line in shown.splitlines() if "events send" in line)
+    key = send.strip().partition('" ')[0]
+    script = f'{load}; {key}"; echo "$NATS_URL $HOGSEND_ADMIN_KEY"'
+    ran = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
+    assert ran.stdout == "nats://app word\n"
