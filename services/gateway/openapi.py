@@ -19,6 +19,7 @@ from hogsend.contract.json_text import MAX_DEPTH
 from hogsend.contract.webhooks import SECRET_HEADER
 from services.gateway.described_headers import COMPONENTS
 from services.gateway.notices.openapi import WEBHOOKS
+from services.gateway.union_schemas import DocumentConfig
 
 _POLICY = (
     "default-src 'none'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
@@ -34,7 +35,7 @@ Inline code is allowed because Litestar writes the start script, and Swagger UI 
 
 def openapi_config() -> OpenAPIConfig:
     """Return the description of the API as a whole. Each route describes itself."""
-    return OpenAPIConfig(
+    return DocumentConfig(
         title="Hogsend gateway",
         version=__version__,
         description="Accepts PostHog's webhooks, and gives administrators access to credentials "

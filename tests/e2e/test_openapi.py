@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from pathlib import Path
 
-from tests.running_stack import up
+from tests.running_stack import ROOT, up
+
+HOOKS = ROOT / "tests" / "openapi" / "generated_requests.py"
 
 CHECKS = (
     "not_a_server_error",
@@ -41,6 +44,7 @@ async def test_every_response_is_documented_and_invalid_requests_are_refused(
             "--generation-deterministic",
             *("--checks", ",".join(CHECKS), "--no-color"),
             cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(HOOKS.parent), "SCHEMATHESIS_HOOKS": HOOKS.stem},
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
         )

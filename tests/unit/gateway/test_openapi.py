@@ -120,6 +120,32 @@ def test_every_schema_has_the_name_of_exactly_one_class(document: dict[str, Any]
     assert [name for name in names if not re.fullmatch(r"([A-Z]+[a-z]+)+", name)] == []
 
 
+def test_constraints_are_in_the_member_of_a_union_that_they_constrain(
+    document: dict[str, Any],
+) -> None:
+    constraints = {"minLength", "maxLength", "pattern", "format", "minimum", "maximum"}
+    unions = list(unions_of(document))
+    assert len(unions) > 100
+    assert [union for union in unions if not constraints.isdisjoint(union)] == []
+    assert [union for union in unions if len(union["oneOf"]) == 1] == []
+    event = document["components"]["schemas"]["ReportedEvent"]["properties"]
+    text, null = event["userId"]["oneOf"]
+    assert (text["maxLength"], text["pattern"], null) == (200, r"\S", {"type": "null"})
+    assert event["event"]["type"] == "string"
+    assert event["event"]["maxLength"] == 200
+
+
+def unions_of(node: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(node, list):
+        for item in node:
+            yield from unions_of(item)
+    elif isinstance(node, dict):
+        if isinstance(node.get("oneOf"), list):
+            yield node
+        for value in node.values():
+            yield from unions_of(value)
+
+
 def test_every_error_response_has_one_of_the_error_schemas(document: dict[str, Any]) -> None:
     for operation in operations(document):
         for status, response in operation["responses"].items():
