@@ -14,11 +14,10 @@ from hogsend.transport.connection import Connection
 from hogsend.transport.jetstream import MANAGEMENT_SECONDS
 from hogsend.transport.jetstream_error import JetStreamError
 from services.ingest import metrics
+from services.ingest.consumer_api.messages import Creation, Deletion
 from services.ingest.consumer_api.policy import (
     MAX_CONSUMERS,
     TOO_MANY_CONSUMERS,
-    Creation,
-    Deletion,
     Refused,
     not_deleted,
     read,

@@ -19,7 +19,8 @@ from hogsend.contract.permissions import inbox_prefix
 from hogsend.contract.registry import channels, endpoints
 from hogsend.contract.streams import StreamName
 from hogsend.contract.users import User
-from services.ingest.consumer_api.policy import Creation, Deletion, Refused, read
+from services.ingest.consumer_api.messages import Creation, Deletion
+from services.ingest.consumer_api.policy import Refused, read
 
 INBOX = f"{inbox_prefix(User.SUBSCRIBER)}.abc.1"
 CREATE = "CREATE.EVENTS.mine"
