@@ -30,7 +30,9 @@ from services.ingest.consumer_api.requests import ConsumerRequests
 from services.ingest.contacts.directory import ContactDirectory
 from services.ingest.contacts.lookup import ContactStore
 from services.ingest.contacts.merges import ContactMerges
+from services.ingest.contacts.overview import OverviewReader
 from services.ingest.contacts.search import search_indexes
+from services.ingest.contacts.timeline import TimelineReader
 from services.ingest.dead_letters.admin import DeadLetterAdmin
 from services.ingest.dead_letters.replay import Replayer
 from services.ingest.dead_letters.stream import DeadLetterStream
@@ -104,6 +106,8 @@ def create_app(
         recorder,
         ContactRecorder(directory, recorder),
         directory,
+        TimelineReader(database),
+        OverviewReader(database),
         Exporter(database, broker.link),
         PastEvents(events, broker.link.publisher),
         ContactStore(database),

@@ -103,6 +103,8 @@ from services.ingest.consumer_api.requests import ConsumerRequests
 from services.ingest.contacts.directory import ContactDirectory
 from services.ingest.contacts.lookup import ContactStore
 from services.ingest.contacts.merges import ContactMerges
+from services.ingest.contacts.overview import OverviewReader
+from services.ingest.contacts.timeline import TimelineReader
 from services.ingest.dead_letters.admin import DeadLetterAdmin
 from services.ingest.dead_letters.replay import Replayer
 from services.ingest.erasure.jobs import ErasureJobs
@@ -236,18 +238,18 @@ async def list_contacts(
 
 @router.endpoint(INGEST_TIMELINE)
 async def timeline(
-    request: ListTimeline, directory: Injected[ContactDirectory], link: Injected[Connection]
+    request: ListTimeline, timelines: Injected[TimelineReader], link: Injected[Connection]
 ) -> Timeline:
     """List the events of a contact, newest first."""
     max_bytes = link.max_payload - _FRAMING_BYTES
-    page = await directory.timeline(request, max_bytes=max_bytes)
+    page = await timelines.page(request, max_bytes=max_bytes)
     return _require_fitting(page, page.timeline, max_bytes, "event")
 
 
 @router.endpoint(INGEST_OVERVIEW)
-async def overview(_request: GetOverview, directory: Injected[ContactDirectory]) -> Overview:
+async def overview(_request: GetOverview, reader: Injected[OverviewReader]) -> Overview:
     """Count contacts, events and reported emails."""
-    return await directory.overview()
+    return await reader.read()
 
 
 @router.endpoint(INGEST_RECORD_CONTACT)

@@ -1,30 +1,20 @@
-"""Lists contacts in pages and the events of a contact, and counts both."""
+"""Lists contacts in pages: all of them, or those that match a search or a key."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import msgspec
 
-from hogsend.contract.base import Properties
 from hogsend.contract.contacts import ContactRecord
-from hogsend.contract.directory import (
-    ContactPage,
-    ListContacts,
-    ListTimeline,
-    Overview,
-    Timeline,
-    TimelineEntry,
-)
-from hogsend.contract.errors import InvalidRequest, NotFound
+from hogsend.contract.directory import ContactPage, ListContacts
+from hogsend.contract.errors import InvalidRequest
 from hogsend.service.database import Database
 from hogsend.service.nul import text_without_nul
-from services.ingest.contacts import reported
-from services.ingest.contacts.contact import ROW, Key
+from services.ingest.contacts.contact import Key
 from services.ingest.contacts.lookup import contacts_of, ids_of, keys_named
 from services.ingest.contacts.records import contact_record
 from services.ingest.contacts.search import MAX_BY_PREFIX, RECENT, conditions
@@ -40,10 +30,8 @@ from services.ingest.pages import (
     read_entries,
 )
 from services.ingest.queries import load
-from services.ingest.sources.engagement import SOURCE
 
 _queries = load(Path(__file__).with_name("directory.sql"))
-_decode_properties = msgspec.json.Decoder(Properties).decode
 
 LIST_SECONDS = 4.0
 """Time limit of each statement for a page. A list in the order in which contacts were seen may read
@@ -56,10 +44,6 @@ BEYOND = 10
 several events may have been merged into one. A second attempt looks up twice as many."""
 _EVENTS_OF_ONE = 8
 """Events that the first attempt reads for each contact up to the end of the page."""
-
-_MAIL = "email."
-_MAIL_FIELDS = {"subject": "subject", "templateKey": "templateKey", "to": "toEmail"}
-"""Fields of a reported email's data, and their names in a timeline entry (`hogsend contacts`)."""
 
 
 class ContactDirectory:
@@ -92,7 +76,7 @@ class ContactDirectory:
             return await self._searched(request, search, max_bytes)
         hint = "list them with order=created, or search for one"
         async with list_snapshot(self._database, LIST_SECONDS, hint) as connection:
-            total, estimated = await _total(connection)
+            total, estimated = await count_contacts(connection)
             if request.order == "created":
                 # One more than requested shows whether there is another page.
                 newest = _queries.newest_cursor(
@@ -136,67 +120,6 @@ class ContactDirectory:
         total, by_prefix = (row["total"], row["by_prefix"]) if row is not None else (0, 0)
         return _page(request, page, total, estimated=by_prefix >= MAX_BY_PREFIX)
 
-    async def timeline(self, request: ListTimeline, *, max_bytes: int | None = None) -> Timeline:
-        """List the events of a contact, the latest first.
-
-        Args:
-            request: a key of the contact, and the position of the page.
-            max_bytes: most bytes of the events as JSON; a page is shorter if not all fit.
-
-        Raises:
-            NotFound: no contact has this key.
-        """
-        hint = "list events by userId instead"
-        async with list_snapshot(self._database, LIST_SECONDS, hint) as connection:
-            ids = await ids_of(connection, request.key)
-            if not ids:
-                raise NotFound(no_contact(request.key))
-            keys = [Key(*row) async for row in _queries.keys(connection, contact=ids[0])]
-            contacts = [ids[0], *(UUID(key.value) for key in keys if key.kind == ROW)]
-            arguments = {
-                # An event whose person is named by an address alone has an empty user id.
-                "user_ids": ["", *(str(id) for id in contacts), *(key.value for key in keys)],
-                "contacts": contacts,
-                "mails": request.type in {None, "email"},
-                "others": request.type in {None, "event"},
-            }
-            total = await _queries.timeline_total(connection, **arguments)
-            rows = _queries.timeline_cursor(
-                connection, **arguments, limit=request.limit, offset=request.offset
-            )
-            page = await read_entries(rows, _entry, limit=request.limit, max_bytes=max_bytes)
-        return Timeline(
-            timeline=page.entries, total=total, limit=request.limit, offset=request.offset
-        )
-
-    async def overview(self) -> Overview:
-        """Count contacts, events and reported emails; large numbers are estimates."""
-        now = datetime.now(UTC)
-        hint = "list events by their name instead"
-        async with list_snapshot(self._database, LIST_SECONDS, hint) as connection:
-            contacts, contacts_estimated = await _total(connection)
-            events, events_estimated = await count_or_estimate(
-                await _queries.expected_events_in_a_day(connection, now=now),
-                lambda: _queries.events_in_a_day(connection, now=now, most=EXACT_TOTAL + 1),
-                exact=EXACT_TOTAL,
-            )
-            sent = await reported.mails(connection, "email.sent", now)
-            bounced, bounced_estimated = await reported.bounced(connection, now, sent)
-            unsubscribed, unsubscribed_estimated = await reported.unsubscribed(connection)
-        return Overview(
-            total_contacts=contacts,
-            total_contacts_estimated=contacts_estimated,
-            events24h=events,
-            events24h_estimated=events_estimated,
-            emails_sent24h=sent.day,
-            emails_sent7d=sent.week,
-            emails_sent30d=sent.month,
-            emails_estimated=sent.estimated or bounced_estimated,
-            bounce_rate30d=_rate(bounced, sent.month),
-            unsubscribe_rate=_rate(min(unsubscribed, contacts), contacts),
-            unsubscribe_rate_estimated=unsubscribed_estimated,
-        )
-
     async def owners_of(self, keys: Sequence[Key]) -> dict[Key, UUID]:
         """Return the contacts of keys; keys without a contact are absent."""
         async with self._database.acquire() as connection:
@@ -222,7 +145,7 @@ class ContactDirectory:
         )
 
 
-async def _total(connection: Any) -> tuple[int, bool]:
+async def count_contacts(connection: Any) -> tuple[int, bool]:
     """Return how many contacts there are, and whether that is an estimate."""
     return await count_or_estimate(
         await _queries.expected_total(connection),
@@ -249,34 +172,6 @@ async def _seen_last(
             return page
     rows = _queries.contacts_cursor(connection, **position)
     return await read_entries(rows, contact_record, limit=request.limit, max_bytes=max_bytes)
-
-
-def no_contact(key: str) -> str:
-    """The error message for a text that is no key of a contact."""
-    return f"there is no contact {key[:200]!r}: give a user id, a contact's id or an email address"
-
-
-def _entry(row: Mapping[str, Any]) -> TimelineEntry:
-    event: str = row["event"]
-    properties = _decode_properties(row["properties"])
-    data: Properties = {
-        "id": row["id"],
-        "event": event,
-        "source": row["source"],
-        "properties": properties,
-    }
-    is_mail = row["source"] == SOURCE and event.startswith(_MAIL)
-    if is_mail:
-        data["status"] = event.removeprefix(_MAIL)
-        for field, name in _MAIL_FIELDS.items():
-            data[name] = properties.get(field)
-    return TimelineEntry(
-        type="email" if is_mail else "event", timestamp=row["occurred_at"], data=data
-    )
-
-
-def _rate(part: int, whole: int) -> float:
-    return part / whole if whole else 0.0
 
 
 _NO_POSITION: Mapping[str, object] = {"before": False, "before_created": None, "before_id": None}

@@ -1,10 +1,9 @@
-"""Contacts are listed, searched, read, written and counted, as the CLI and clients do."""
+"""Contacts are listed, searched, read and written, as the CLI and clients do."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -12,57 +11,21 @@ import msgspec
 import pytest
 
 from hogsend.contract.contacts import Origin
-from hogsend.contract.directory import ListContacts, ListTimeline, RecordContact
+from hogsend.contract.directory import ListContacts
 from hogsend.contract.engagement import Engagement
-from hogsend.contract.errors import InvalidRequest, NotFound
+from hogsend.contract.errors import InvalidRequest
 from hogsend.service.database import Database
 from services.ingest.app import MIGRATIONS
-from services.ingest.contacts import directory, reported
+from services.ingest.contacts import directory
 from services.ingest.contacts.directory import ContactDirectory
-from services.ingest.contacts.merges import ContactMerges
-from services.ingest.event_table.upkeep import EventTable
-from services.ingest.events.contact_recording import ContactRecorder
-from services.ingest.events.recording import Recorder
-from services.ingest.events.store import EventStore
 from services.ingest.incoming_event import EventRef, IncomingEvent
 from services.ingest.list_snapshot import list_snapshot
 from services.ingest.pages import ContactPosition, encode_cursor
-from tests.event_rows import create_partition
+from tests.integration.ingest.people import CROWD, People
+from tests.query_plans import nodes
 from tests.statements import record_statements
-from tests.unit.ingest.fakes import FakePublisher
 
 HOSTILE = "<script>\u202e"
-CROWD = """
-WITH crowd AS (
-    INSERT INTO contacts (id, source, external_id, properties, versions, created_at,
-        first_seen_at, last_seen_at)
-    SELECT gen_random_uuid(), 'posthog', 'u_' || n, '{}', '{}', now(), now(),
-        now() - n * interval '1 second'
-    FROM generate_series(1, 20000) AS n
-    RETURNING id, external_id, last_seen_at
-)
-INSERT INTO events (source, id, event, user_id, contact_id, properties, occurred_at, received_at)
-SELECT 'posthog', external_id, 'e', external_id, id, '{}', last_seen_at, last_seen_at FROM crowd
-"""
-
-
-# 20,000 mails in 20 days, of which every tenth bounced. 10,000 people unsubscribed, and half of
-# these subscribed again.
-MAILS = """
-INSERT INTO events (source, id, event, user_id, contact_id, properties, occurred_at, received_at)
-SELECT 'hogsend', kind || n, kind, external_id, contact.id, '{}', at, at
-FROM generate_series(1, 20000) AS n
-JOIN contacts AS contact ON external_id = 'u_' || n,
-    LATERAL (VALUES ('email.sent', true), ('email.bounced', n % 10 = 0),
-        ('contact.unsubscribed', n <= 10000), ('contact.subscribed', n <= 10000 AND n % 2 = 0)
-    ) AS one (kind, happened),
-    LATERAL (SELECT now() - (n - 0.5) * interval '86.4 seconds'
-        + CASE kind WHEN 'contact.subscribed' THEN interval '1 second' ELSE interval '0' END AS at
-    ) AS moment
-WHERE happened
-"""
-
-
 TURKISH_LOWER = """
 CREATE FUNCTION lower(text) RETURNS text LANGUAGE sql IMMUTABLE AS $$
     SELECT pg_catalog.lower(translate($1, 'I\u0130', '\u0131i'))
@@ -76,63 +39,6 @@ class Turkish(Database):
     @property
     def _statement_settings(self) -> dict[str, str]:
         return {**super()._statement_settings, "search_path": f"{self.schema}, pg_catalog"}
-
-
-class People:
-    """A contact directory, with the stores that fill it."""
-
-    def __init__(self, database: Database) -> None:
-        self.now = datetime.now(UTC) - timedelta(minutes=1)
-        self.database = database
-        self.store = EventStore(database, EventTable(database))
-        self.directory = ContactDirectory(database)
-        self.merges = ContactMerges(database)
-        self.publisher = FakePublisher([])
-        self.recorder = ContactRecorder(self.directory, Recorder(self.store, self.publisher))
-        self._count = 0
-
-    async def store_event(
-        self,
-        event: str = "opened",
-        user_id: str = "",
-        email: str | None = None,
-        *,
-        ago: timedelta = timedelta(),
-        ahead: timedelta = timedelta(),
-        source: str = "posthog",
-        **properties: Any,
-    ) -> None:
-        self._count += 1
-        stored = IncomingEvent(
-            ref=EventRef(source, f"e-{self._count}"),
-            name=event,
-            user_id=user_id,
-            email=email,
-            occurred_at=self.now - ago + ahead,
-            received_at=self.now - ago,
-            properties=properties,
-            person_properties={},
-        )
-        await self.store.save([stored])
-
-    async def keys(self, **filters: Any) -> list[str]:
-        page = await self.directory.page(ListContacts(**filters))
-        return [contact.contact_key for contact in page.contacts]
-
-    async def record(self, **fields: Any) -> tuple[str, bool, bool]:
-        self.now += timedelta(seconds=1)
-        done = await self.recorder.record(RecordContact(received_at=self.now, **fields), None)
-        return done.id, done.created, done.linked
-
-
-@pytest.fixture
-async def people(database_url: str) -> AsyncIterator[People]:
-    database = Database(database_url, "ingest", MIGRATIONS, pool_size=2)
-    await database.connect()
-    async with database.acquire() as connection:
-        await create_partition(connection)
-    yield People(database)
-    await database.close()
 
 
 async def test_contacts_are_listed_by_search_text_by_key_and_by_identity(people: People) -> None:
@@ -372,161 +278,6 @@ async def test_each_property_of_a_contact_names_the_event_that_set_it(people: Pe
     assert contact.email_origin == Origin(at=hours - timedelta(hours=1), event_id="e-old")
 
 
-async def test_a_timeline_lists_all_events_of_a_contact_and_no_others(
-    people: People,
-) -> None:
-    hours = timedelta(hours=1)
-    await people.store_event("first", email="ada@example.com", ago=6 * hours)
-    await people.store_event("second", "u_2", ago=5 * hours)
-    # This event merges the two contacts.
-    await people.store_event("third", "u_2", "ada@example.com", ago=4 * hours)
-    # The id is a placeholder, so the email identifies the person.
-    await people.store_event("form", " Anonymous", "ada@example.com", ago=3.5 * hours)
-    sent: dict[str, Any] = {"to": "ada@example.com", "subject": "Hi", "templateKey": "welcome"}
-    await people.store_event("email.sent", "u_2", ago=3 * hours, source="hogsend", **sent)
-    await people.store_event("email.sent", "u_2", ago=2 * hours)
-    await people.store_event("other", "u_3")
-    await people.store_event("mailed", email="cleo@example.com")
-
-    async def names(**filters: Any) -> list[str]:
-        page = await people.directory.timeline(ListTimeline(key="u_2", **filters))
-        return [f"{entry.type} {entry.data['event']}" for entry in page.timeline]
-
-    everything = [
-        *("event email.sent", "email email.sent", "event form", "event third", "event second"),
-        "event first",
-    ]
-    assert await names() == everything
-    assert await names(limit=2, offset=1) == everything[1:3]
-    assert await names(type="email") == ["email email.sent"]
-    assert await names(type="event") == [name for name in everything if name[:5] == "event"]
-    assert await names(type="journey") == []
-    page = await people.directory.timeline(ListTimeline(key="ada@example.com", type="email"))
-    (mail,) = page.timeline
-    assert page.total == 1
-    assert mail.data == {
-        "id": "e-5",
-        "event": "email.sent",
-        "source": "hogsend",
-        "properties": sent,
-        "status": "sent",
-        "subject": "Hi",
-        "templateKey": "welcome",
-        "toEmail": "ada@example.com",
-    }
-    (undone,) = (await people.merges.find("u_2")).contacts[0].merges
-    await people.merges.split(undone.id)
-    split = await people.directory.timeline(ListTimeline(key="ada@example.com"))
-    assert [entry.data["event"] for entry in split.timeline] == ["first"]
-    with pytest.raises(NotFound, match="no contact 'u_9'"):
-        await people.directory.timeline(ListTimeline(key="u_9"))
-
-
-async def test_a_timeline_lists_as_many_entries_as_fit_and_at_least_one(people: People) -> None:
-    for _ in range(3):
-        await people.store_event(user_id="u_2", text="x" * 1000)
-    whole = (await people.directory.timeline(ListTimeline(key="u_2"))).timeline
-    for max_bytes, fitting in ((2500, 2), (1, 1)):
-        page = await people.directory.timeline(ListTimeline(key="u_2"), max_bytes=max_bytes)
-        assert (page.timeline, page.total) == (whole[:fitting], 3)
-
-
-async def test_a_timeline_reads_no_event_of_other_contacts(
-    people: People, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    await people.store_event(user_id="ada", email="ada@example.com")
-    for user_id in ("", "null"):
-        for _ in range(5):
-            await people.store_event(user_id=user_id, email="ada@example.com")
-    async with people.database.acquire() as connection:
-        # Events of other contacts, and as many events without a user id.
-        await connection.execute(CROWD)
-        await connection.execute(CROWD.replace("'e', external_id", "'e', ''"))
-        await connection.execute("VACUUM ANALYZE events")
-        with monkeypatch.context() as patched:
-            statements = record_statements(patched)
-            assert (await people.directory.timeline(ListTimeline(key="ada"))).total == 11
-        read = 0
-        for query, args in statements:
-            if "FROM events" in query:
-                plan = json.loads(
-                    await connection.fetchval(
-                        f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {query}", *args
-                    )
-                )[0]["Plan"]
-                read += plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]
-    assert 0 < read < 30
-
-
-async def test_an_overview_counts_people_and_reported_emails(people: People) -> None:
-    empty = await people.directory.overview()
-    assert (empty.total_contacts, empty.bounce_rate30d, empty.unsubscribe_rate) == (0, 0.0, 0.0)
-    for days in (0, 2, 10, 40):
-        ago = timedelta(days=days)
-        await people.store_event("email.sent", "u_1", ago=ago, source="hogsend")
-    await people.store_event("email.sent", "u_1")
-    await people.store_event("email.bounced", "u_1", source="hogsend", ago=timedelta(days=3))
-    for user in ("u_1", "u_2", "u_3"):
-        await people.store_event("contact.unsubscribed", user, source="hogsend", scope="all")
-    people.now += timedelta(seconds=1)
-    await people.store_event("contact.subscribed", "u_1", source="hogsend", scope="all")
-    await people.store_event("contact.unsubscribed", "u_4", source="hogsend", scope="list")
-    counted = await people.directory.overview()
-    assert (counted.emails_sent24h, counted.emails_sent7d, counted.emails_sent30d) == (1, 2, 3)
-    assert (counted.bounce_rate30d, counted.unsubscribe_rate) == (1 / 3, 0.5)
-    assert (counted.total_contacts, counted.events24h, counted.active_journeys) == (4, 7, 0)
-    assert (counted.total_contacts_estimated, counted.events24h_estimated) == (False, False)
-
-
-async def test_an_overview_of_many_contacts_and_events_is_reported_as_estimated(
-    people: People,
-) -> None:
-    async with people.database.acquire() as connection:
-        for statement in (CROWD, "ANALYZE contacts, events"):
-            await connection.execute(statement)
-    counted = await people.directory.overview()
-    assert (counted.total_contacts_estimated, counted.events24h_estimated) == (True, True)
-    assert counted.total_contacts == pytest.approx(20_000, rel=0.1)
-    assert counted.events24h == pytest.approx(20_000, rel=0.1)
-
-
-async def test_an_overview_of_many_emails_is_estimated_from_the_latest_ones(
-    people: People, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(reported, "MAX_READ", 500)
-    monkeypatch.setattr(reported, "EXACT_MAILS", 4_000)
-    async with people.database.acquire() as connection:
-        for statement in (CROWD, "DELETE FROM events", MAILS, "ANALYZE contacts, events"):
-            await connection.execute(statement)
-        with monkeypatch.context() as patched:
-            statements = record_statements(patched)
-            counted = await people.directory.overview()
-        reads = [item for item in statements if "left(event" in item[0]]
-        rows = 0.0
-        async with list_snapshot(people.database, 60, "") as planning:
-            for query, args in reads:
-                plan = await planning.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) {query}", *args)
-                scans = [
-                    node for node in nodes(json.loads(plan)[0]["Plan"]) if "Index Name" in node
-                ]
-                rows += sum(scan["Actual Rows"] * scan["Actual Loops"] for scan in scans)
-    assert counted.emails_sent24h == pytest.approx(1_000, rel=0.5)
-    assert counted.emails_sent7d == pytest.approx(7_000, rel=0.5)
-    assert counted.emails_sent30d == pytest.approx(20_000, rel=0.5)
-    assert counted.bounce_rate30d == pytest.approx(0.1, rel=0.5)
-    assert counted.unsubscribe_rate == pytest.approx(0.25, rel=0.5)
-    assert (counted.emails_estimated, counted.unsubscribe_rate_estimated) == (True, True)
-    assert len(reads) == 3
-    assert rows < 500 + 500 + 2 * 500 + 100
-    monkeypatch.setattr(reported, "EXACT_MAILS", 20_000)
-    counted = await people.directory.overview()
-    assert (counted.emails_sent24h, counted.emails_sent30d) == (1_000, 20_000)
-    assert counted.bounce_rate30d == 0.1
-    assert not counted.emails_estimated
-    monkeypatch.setattr(reported, "EXACT_MAILS", 19_999)
-    assert (await people.directory.overview()).emails_estimated
-
-
 async def test_a_contact_is_created_updated_and_linked(people: People) -> None:
     id, *outcome = await people.record(email=" Ada@Example.com", properties={"plan": "pro"})
     assert outcome == [True, False]
@@ -577,10 +328,3 @@ async def test_contacts_that_were_split_are_not_linked_again(people: People) -> 
     (contact,) = (await people.merges.find("u_1")).contacts
     await people.merges.split(contact.merges[0].id)
     assert await people.record(user_id="u_1", email=email) == (id, False, False)
-
-
-def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Every node of a query plan."""
-    yield plan
-    for child in plan.get("Plans", []):
-        yield from nodes(child)

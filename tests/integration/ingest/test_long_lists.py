@@ -23,11 +23,13 @@ from services.ingest.app import MIGRATIONS
 from services.ingest.audit import AuditTrail
 from services.ingest.contacts import directory as directory_module
 from services.ingest.contacts.directory import ContactDirectory
+from services.ingest.contacts.timeline import TimelineReader
 from services.ingest.events import listing as listing_module
 from services.ingest.events.listing import EventList
 from services.ingest.export.exporter import Exporter
 from services.ingest.replay.announced import AnnouncedEvents
 from tests.event_rows import create_partition
+from tests.query_plans import nodes
 from tests.statements import record_rows, record_statements
 
 SAME = datetime(2026, 1, 1, tzinfo=UTC)
@@ -179,7 +181,7 @@ async def test_a_page_of_rows_with_long_numbers_reads_few_more_rows_than_it_show
     async with database.acquire() as connection:
         await connection.execute(LONG_EVENTS)
         await connection.execute(LONG_CONTACTS)
-    directory = ContactDirectory(database)
+    directory, timelines = ContactDirectory(database), TimelineReader(database)
     # Only `max_payload` is read, which has a default while the connection is not open.
     link = Connection("gateway", "nats://127.0.0.1:1")
     max_bytes = 1_000_000
@@ -188,7 +190,7 @@ async def test_a_page_of_rows_with_long_numbers_reads_few_more_rows_than_it_show
         "searched events": lambda: events.page(
             ListEvents(event="big", user_id="u1"), max_bytes=max_bytes
         ),
-        "timeline": lambda: directory.timeline(ListTimeline(key=CONTACT), max_bytes=max_bytes),
+        "timeline": lambda: timelines.page(ListTimeline(key=CONTACT), max_bytes=max_bytes),
         "contacts": lambda: directory.page(ListContacts(), max_bytes=max_bytes),
         "newest contacts": lambda: directory.page(
             ListContacts(order="created"), max_bytes=max_bytes
@@ -531,7 +533,3 @@ async def test_every_page_is_read_by_index_and_skips_few_rows(
 
 BY_INDEX = {"Index Scan", "Index Only Scan", "Bitmap Heap Scan"}
 TABLES = {"event", "audit"}
-
-
-def nodes(plan: dict[str, Any]) -> list[dict[str, Any]]:
-    return [plan, *(inner for part in plan.get("Plans", ()) for inner in nodes(part))]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -19,6 +19,7 @@ from services.ingest.contacts import merges, storage
 from services.ingest.event_table import event_keys
 from services.ingest.event_table.upkeep import EventTable
 from services.ingest.export import exporter
+from tests.query_plans import nodes
 
 
 @pytest.fixture
@@ -104,10 +105,3 @@ WITH filled AS (
 INSERT INTO contact_keys (kind, digest, value, contact_id)
 SELECT 'external', sha256(convert_to(row_number() OVER ()::text, 'UTF8')), '', id FROM filled
 """
-
-
-def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Every node of a query plan."""
-    yield plan
-    for child in plan.get("Plans", []):
-        yield from nodes(child)
