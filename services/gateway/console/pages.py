@@ -24,7 +24,7 @@ from litestar.exceptions import (
 )
 from litestar.handlers import BaseRouteHandler, HTTPRouteHandler
 from litestar.params import FromPath, JSONBody, QueryParameter
-from litestar.response import Stream
+from litestar.response import Redirect, Stream
 
 from hogsend.service.nul import text_without_nul
 from services.gateway import sessions
@@ -59,6 +59,12 @@ _HEADERS = {
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "Cache-Control": "no-cache",
 }
+
+
+@get("/", include_in_schema=False)
+async def get_root() -> Redirect:
+    """Redirect to the console: `hogsend up` prints the gateway's address, and users open it."""
+    return Redirect("/console", headers={"Cache-Control": "no-cache"})
 
 
 @get("/console", include_in_schema=False)
@@ -214,6 +220,7 @@ def is_console_enabled(configured: bool | None, *, host: str) -> bool:
 
 
 CONSOLE_ROUTES: list[HTTPRouteHandler] = [
+    get_root,
     get_console,
     get_session,
     sign_in,

@@ -79,10 +79,15 @@ async def test_no_other_file_is_served(gateway: FakeGateway, name: str) -> None:
     assert (await gateway.http.get(f"{PAGE}/{name}")).status_code == 404
 
 
+async def test_the_address_of_the_gateway_leads_to_the_console(gateway: FakeGateway) -> None:
+    response = await gateway.http.get("/")
+    assert (response.status_code, response.headers["location"]) == (302, PAGE)
+
+
 async def test_a_disabled_console_responds_like_an_unknown_path() -> None:
     async with fake_gateway(console=False) as gateway:
         unknown = await gateway.http.get("/nothing-here")
-        for url in [PAGE, *FILES]:
+        for url in ["/", PAGE, *FILES]:
             response = await gateway.http.get(url)
             assert (response.status_code, response.json()) == (404, unknown.json())
 

@@ -38,7 +38,7 @@ EVENTS = "/v1/admin/events"
 @pytest.mark.parametrize(
     ("method", "url"),
     [
-        ("GET", "/"),
+        ("POST", "/"),
         ("GET", "/v1"),
         ("GET", "/v1/admin/nothing"),
         ("DELETE", "/v1/health"),

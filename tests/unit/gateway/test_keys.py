@@ -75,6 +75,7 @@ OPEN = {
     ("GET", "/docs/oauth2-redirect.html"),
     ("GET", "/docs/{path}"),
     ("GET", "/docs/assets/{name}"),
+    ("GET", "/"),
     ("GET", "/console"),
     ("GET", "/console/{name}"),
     ("GET", "/console/connect/callback"),

@@ -159,7 +159,7 @@ export async function view({ session, signal }) {
       ["Response time", ([, service]) => (service.latencyMs === undefined ? "-" : `${service.latencyMs.toFixed(1)} ms`)],
       ["Waits for", ([, service]) => service.waitsFor ?? "-"],
     ], Object.entries(health.services)));
-    lastAnswer.replaceChildren("Last answer: ", time(health.timestamp));
+    lastAnswer.replaceChildren("Last response: ", time(health.timestamp));
   }
 
   async function loadHealth() {
