@@ -51,6 +51,7 @@ class Source(PinnedConsumer):
         self.failed = Failures()
         self.failures = cast("Any", self.failed)
         self.extended_at: list[float] = []
+        self.stop_error: Exception | None = None
 
     @property
     def name(self) -> str:
@@ -79,6 +80,8 @@ class Source(PinnedConsumer):
     async def stop(self) -> None:
         self.steps.append("stop")
         self._pin = ""
+        if self.stop_error is not None:
+            raise self.stop_error
 
     def _take(self, count: int) -> list[Msg]:
         if self.queued and isinstance(error := self.queued[0], Exception):
@@ -169,6 +172,8 @@ async def test_a_partition_stays_owned_during_a_batch_that_takes_long() -> None:
 @on_virtual_time
 async def test_a_partition_that_cannot_be_read_is_requested_again(error: Exception) -> None:
     source, consumed = Source(error), Consumed()
+    # The connection is lost, so that the naks of its messages fail, too.
+    source.stop_error = nats.errors.TimeoutError()
     async with running(source, consumed) as partition:
         partition.request(requested=True)
         await settle()
