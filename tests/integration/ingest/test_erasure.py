@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -24,7 +25,7 @@ from services.ingest.replay.announced import AnnouncedEvents
 from tests.integration import harness
 from tests.integration.ingest.driver import Driver
 from tests.servers import Servers
-from tests.waiting import eventually
+from tests.waiting import PATIENCE_SECONDS, eventually
 
 ADA = {"properties": {"email": "ada@example.com"}}
 
@@ -275,6 +276,28 @@ async def test_sweeps_are_repeated_until_one_deletes_no_message_or_for_an_hour(
     assert not await finishes(messages=1)
     await driver.rows.execute(restore, person, timedelta(seconds=MAX_SWEEPING_SECONDS + 1))
     assert await finishes(messages=1)
+    await database.close()
+
+
+async def test_a_job_that_another_replica_is_claiming_is_skipped_without_a_wait(
+    driver: Driver,
+) -> None:
+    async with driver.replica():
+        for name in ("ada", "ben"):
+            person = {"properties": {"email": f"{name}@example.com"}}
+            await driver.post(f"e-{name}", distinct_id=name, person=person)
+        await driver.drained()
+    database = Database(driver.database_url, "ingest", MIGRATIONS, pool_size=2)
+    await database.connect()
+    jobs = ErasureJobs(database)
+    first, second = [await contact_id(driver, f"{name}@example.com") for name in ("ada", "ben")]
+    await jobs.request(first)
+    await jobs.request(second)
+    async with driver.rows.transaction(), asyncio.timeout(PATIENCE_SECONDS):
+        claiming = "SELECT FROM ingest.erasures WHERE contact_id = $1 FOR UPDATE"
+        await driver.rows.execute(claiming, first)
+        claimed = await jobs.claim(announced=False, limit=2)
+    assert [job.contact_id for job in claimed] == [second]
     await database.close()
 
 

@@ -162,6 +162,15 @@ async def test_an_event_is_identified_by_its_id_with_its_source_name_and_user(
     assert (await listed.page(ListEvents())).total == 4
 
 
+async def test_a_stored_event_of_a_contact_without_a_user_id_keeps_its_contact_key(
+    store: EventStore, other: Any
+) -> None:
+    event = incoming("1", "", email="a@b.com")
+    await store.save([event])
+    id = str(await other.fetchval("SELECT id FROM contacts"))
+    assert await store.save([event]) == [Saved(Status.REDELIVERED, id)]
+
+
 async def test_an_event_with_only_a_placeholder_user_id_is_stored_without_a_contact(
     store: EventStore, listed: EventList, other: Any
 ) -> None:
