@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import re
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -23,9 +22,8 @@ import asyncpg
 import structlog
 
 from hogsend.contract.errors import CannotStart, Unavailable
-from hogsend.contract.health import DependencyHealth, SchemaHealth
 from hogsend.service import metrics, postgres_connection
-from hogsend.service.migrations import MigrationFailed, migrate
+from hogsend.service.migrations import MigrationFailed, migrate, migration_versions
 from hogsend.service.postgres_address import PostgresAddress
 from hogsend.service.postgres_connection import is_behind_pooler
 from hogsend.service.postgres_errors import (
@@ -99,6 +97,11 @@ class Database:
     def schema(self) -> str:
         """The service's own schema."""
         return self._schema
+
+    @property
+    def required_migrations(self) -> list[str]:
+        """Versions of the schema's migrations, in the order in which they are applied."""
+        return migration_versions(self._migrations)
 
     @property
     def is_behind_pooler(self) -> bool:
@@ -280,34 +283,6 @@ class Database:
             raise Unavailable(NOT_AVAILABLE) from error
         finally:
             self._attempted.set()
-
-    async def health(self) -> tuple[DependencyHealth, SchemaHealth]:
-        """Check that PostgreSQL responds, and which migrations are applied and pending."""
-        required = sorted(
-            re.split(r"[_.]", path.name)[0] for path in self._migrations.glob("*.sql")
-        )
-        newest = required[-1] if required else None
-        started = time.perf_counter()
-        try:
-            async with self.acquire() as connection:
-                rows = await connection.fetch(
-                    "SELECT version FROM schema_migrations ORDER BY version"
-                )
-        except (Unavailable, asyncpg.PostgresError):
-            return (
-                DependencyHealth(status="down"),
-                SchemaHealth(applied=None, required=newest, pending=[]),
-            )
-        applied = [str(row["version"]) for row in rows]
-        latency = round((time.perf_counter() - started) * 1000, 1)
-        return (
-            DependencyHealth(status="up", latency_ms=latency),
-            SchemaHealth(
-                applied=applied[-1] if applied else None,
-                required=newest,
-                pending=[version for version in required if version not in applied],
-            ),
-        )
 
 
 def _reason(error: Exception) -> str:

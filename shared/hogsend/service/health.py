@@ -1,10 +1,13 @@
-"""The health of a service's process, which the gateway requests and includes in its report."""
+"""The health of a service's process and database, which the gateway includes in its report."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 
+import asyncpg
+
+from hogsend.contract.errors import Unavailable
 from hogsend.contract.health import DependencyHealth, SchemaHealth, ServiceHealth
 from hogsend.service.bus_health import bus_problems
 from hogsend.service.database import Database
@@ -36,7 +39,7 @@ class HealthReporter:
             credential_version: returns the version of PostHog's credential that the service uses.
         """
         self._service = service
-        self._database_health = SharedRead(database.health)
+        self._database_health = SharedRead(lambda: check_database(database))
         self._credential_version = credential_version
 
     async def report(self) -> ServiceHealth:
@@ -51,3 +54,28 @@ class HealthReporter:
             waits_for=waiting_for(),
             bus_problems=bus_problems(),
         )
+
+
+async def check_database(database: Database) -> tuple[DependencyHealth, SchemaHealth]:
+    """Check that PostgreSQL responds, and which migrations are applied and pending."""
+    required = database.required_migrations
+    newest = required[-1] if required else None
+    started = time.perf_counter()
+    try:
+        async with database.acquire() as connection:
+            rows = await connection.fetch("SELECT version FROM schema_migrations ORDER BY version")
+    except (Unavailable, asyncpg.PostgresError):
+        return (
+            DependencyHealth(status="down"),
+            SchemaHealth(applied=None, required=newest, pending=[]),
+        )
+    applied = [str(row["version"]) for row in rows]
+    latency = round((time.perf_counter() - started) * 1000, 1)
+    return (
+        DependencyHealth(status="up", latency_ms=latency),
+        SchemaHealth(
+            applied=applied[-1] if applied else None,
+            required=newest,
+            pending=[version for version in required if version not in applied],
+        ),
+    )

@@ -51,6 +51,11 @@ def read(directory: Path) -> list[Migration]:
     return [_parse(file) for file in sorted(directory.glob("*.sql"))]
 
 
+def migration_versions(directory: Path) -> list[str]:
+    """Return the versions of a service's migrations, in the order in which they are applied."""
+    return sorted(map(_version, directory.glob("*.sql")))
+
+
 async def migrate(address: PostgresAddress, schema: str, directory: Path) -> None:
     """Apply the pending migrations; replicas that start together wait for each other.
 
@@ -137,4 +142,8 @@ def _parse(file: Path) -> Migration:
     text = file.read_text(encoding="utf-8")
     up = text.partition(UP)[2].partition(DOWN)[0]
     # The line of the marker may contain options of dbmate.
-    return Migration(re.split(r"[_.]", file.name)[0], file.name, up.partition("\n")[2])
+    return Migration(_version(file), file.name, up.partition("\n")[2])
+
+
+def _version(file: Path) -> str:
+    return re.split(r"[_.]", file.name)[0]

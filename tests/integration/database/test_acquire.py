@@ -16,6 +16,7 @@ from asyncpg.pool import PoolConnectionHolder
 from hogsend.contract.errors import Unavailable
 from hogsend.service import postgres_server
 from hogsend.service.database import Database
+from hogsend.service.health import check_database
 from services.ingest.app import MIGRATIONS
 from tests.waiting import PATIENCE_SECONDS, eventually
 
@@ -36,7 +37,7 @@ async def connected(database_url: str) -> AsyncIterator[Database]:
 
 
 async def is_up(database: Database) -> bool:
-    dependency, schema = await database.health()
+    dependency, schema = await check_database(database)
     return dependency.status == "up" and schema.applied == schema.required
 
 

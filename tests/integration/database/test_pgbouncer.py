@@ -13,6 +13,7 @@ import pytest
 from hogsend.contract.errors import Unavailable
 from hogsend.service import postgres_server
 from hogsend.service.database import Database
+from hogsend.service.health import check_database
 from hogsend.service.locks import LockScope
 from hogsend.service.retention import Retention
 from services.analytics.app import MIGRATIONS
@@ -104,7 +105,7 @@ async def test_services_store_webhooks_and_credentials_through_pgbouncer(
         async with DestinationStore(provisioner.database).lock() as provisioning:
             await provisioning.confirm()
             assert await provisioning.provisioned("1") == {}
-        assert (await credentials.database.health())[1].pending == []
+        assert (await check_database(credentials.database))[1].pending == []
 
 
 @pytest.mark.parametrize("scope", list(LockScope))

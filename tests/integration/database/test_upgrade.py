@@ -21,6 +21,7 @@ from hogsend.contract.users import User
 from hogsend.service import migrations as migrations_module
 from hogsend.service import postgres_server
 from hogsend.service.database import Database
+from hogsend.service.health import check_database
 from hogsend.service.migrations import MigrationFailed, migrate
 from hogsend.service.postgres_address import PostgresAddress
 from services.credentials.payload_sealer import PayloadSealer
@@ -261,7 +262,7 @@ async def test_a_migration_that_fails_permanently_is_not_retried(
     # The failed migration was rolled back, so its corrected version can be applied.
     last.write_text("-- migrate:up\nCREATE TABLE ingest.created (id int);\n")
     await opened.connect()
-    assert (await opened.health())[1].pending == []
+    assert (await check_database(opened))[1].pending == []
     await opened.close()
 
 

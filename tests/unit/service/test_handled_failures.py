@@ -20,7 +20,7 @@ FAILURES = {
 NEITHER: dict[str, str] = {
     "hogsend.service.audit:_resource": "the request was refused with the same error",
     "hogsend.service.bus_health:_server_info": "it is skipped; the connection reports it",
-    "hogsend.service.database:health": "the returned health reports it",
+    "hogsend.service.health:check_database": "the returned health reports it",
     "hogsend.service.postgres_connection:close": "the work is done; the connection is cut",
     "hogsend.service.process_end:end_process": "the process ends, and its streams are closed",
     "hogsend.service.settings.base:_raw_value": "the service names the file, and exits",

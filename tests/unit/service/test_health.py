@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import cast
+from unittest.mock import AsyncMock
 
-from hogsend.contract.health import DependencyHealth, SchemaHealth
+from hogsend.contract.health import DependencyHealth
 from hogsend.service.database import Database
 from hogsend.service.health import HealthReporter
+from hogsend.service.postgres_pool import PooledConnection
 from tests.virtual_time import on_virtual_time
-
-HEALTHY = (DependencyHealth(status="up", latency_ms=1.0), SchemaHealth("1", "1", []))
 
 
 class FrozenDatabase(Database):
-    """Returns its health once it is thawed."""
+    """Lends a connection to a schema without migrations once it is thawed."""
 
     def __init__(self) -> None:
         super().__init__("postgresql://x", "ingest", Path(), pool_size=1)
         self.thaw = asyncio.Event()
         self.checks = 0
 
-    async def health(self) -> tuple[DependencyHealth, SchemaHealth]:
+    @asynccontextmanager
+    async def acquire(self, *, snapshot: bool = False) -> AsyncIterator[PooledConnection]:
+        del snapshot
         self.checks += 1
         await self.thaw.wait()
-        return HEALTHY
+        yield cast("PooledConnection", AsyncMock(fetch=AsyncMock(return_value=[])))
 
 
 @on_virtual_time
