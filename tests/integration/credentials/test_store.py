@@ -475,9 +475,70 @@ async def test_versions_and_times_increase_when_the_clock_is_behind_them(
     for before, after in pairwise(snapshots):
         assert after.version == before.version + 1
         assert after.rows["oauth"].updated_at > before.rows["oauth"].updated_at
+    # A grant was connected by the first and the last of these changes, not by the refresh.
+    versions = [snapshot.version for snapshot in snapshots]
+    assert [snapshot.generation for snapshot in snapshots[1:]] == [
+        versions[1],
+        versions[1],
+        versions[3],
+    ]
     assert snapshots[-1].rows["derived"].updated_at > snapshots[0].rows["derived"].updated_at
     await store.delete("posthog")
-    assert (await store.load("posthog")).version == snapshots[-1].version + 1
+    deleted = await store.load("posthog")
+    assert deleted.version == deleted.generation == snapshots[-1].version + 1
+
+
+@pytest.mark.parametrize("change", ["save", "save_derived", "save_grant", "refresh", "delete"])
+async def test_a_change_after_a_restore_has_a_version_and_a_time_of_the_present(
+    postgres: Database, change: str
+) -> None:
+    """The versions of the backup are behind those that subscribers have received."""
+    store = CredentialStore(postgres)
+    await store.save("posthog", "oauth", "a")
+    await store.save("posthog", "derived", "d")
+    async with postgres.acquire() as connection:
+        await connection.execute("UPDATE provider_versions SET version = 5, generation = 5")
+        await connection.execute("UPDATE provider_credentials SET updated_at = '2020-01-01Z'")
+        restored_at: datetime = await connection.fetchval("SELECT clock_timestamp()")
+    before = await store.load("posthog")
+    match change:
+        case "save":
+            await store.save("posthog", "oauth", "b")
+        case "save_derived":
+            await store.save_derived("posthog", "e", generation=5)
+        case "save_grant":
+            await store.save_grant("posthog", "b", "e", version=5)
+        case "refresh":
+            async with store.refresh_lock("posthog") as lock:
+                await lock.save(before.rows["oauth"], "b")
+        case "delete":
+            await store.delete("posthog")
+    after = await store.load("posthog")
+    assert after.version >= int(restored_at.timestamp() * 1000)
+    is_same_grant = change in {"save_derived", "refresh"}
+    assert after.generation == (5 if is_same_grant else after.version)
+    for kind, row in after.rows.items():
+        assert (row.updated_at >= restored_at) is (row.payload != before.rows[kind].payload)
+
+
+async def test_a_first_grant_that_waited_for_another_has_a_later_version(
+    postgres: Database,
+) -> None:
+    store = CredentialStore(postgres)
+    async with postgres.acquire() as other, other.transaction():
+        version: int = await other.fetchval(
+            "INSERT INTO provider_versions"
+            " (provider_id, version, change, changed_kinds, generation)"
+            " SELECT 'posthog', ahead, 'stored', '{oauth}', ahead FROM CAST("
+            "(extract(epoch FROM now()) * 1000)::bigint + 3_600_000 AS bigint) AS ahead"
+            " RETURNING version"
+        )
+        saving = asyncio.create_task(store.save("posthog", "oauth", "a"))
+        async with postgres.acquire() as connection:
+            await waiting_for_a_lock(connection)
+    await saving
+    stored = await store.load("posthog")
+    assert (stored.version, stored.generation) == (version + 1, version + 1)
 
 
 async def test_a_change_of_one_provider_does_not_affect_another(postgres: Database) -> None:
@@ -490,7 +551,9 @@ async def test_a_change_of_one_provider_does_not_affect_another(postgres: Databa
         await connection.execute("UPDATE provider_credentials SET updated_at = now()")
     async with store.refresh_lock("other") as lock:
         await lock.record_start((await lock.load()).rows["oauth"], START)
-    assert await pending(store, "other") is not None
+    change = await pending(store, "other")
+    assert change is not None
+    assert change.changed_kinds == ["derived"]
     before = await store.load("other")
     published = (await store.published_versions())["other"]
 
@@ -517,6 +580,8 @@ async def test_a_change_of_one_provider_does_not_affect_another(postgres: Databa
 
     assert await store.load("other") == before
     assert (await store.published_versions())["other"] == published
+    await store.mark_all_pending()
+    assert await pending(store, "other") == change
 
 
 @pytest.mark.parametrize("change", ["delete", "save_grant"])
