@@ -45,7 +45,8 @@ def document() -> str:
             "title": "Hogsend on NATS",
             "version": __version__,
             "description": "Subjects, requests and messages of Hogsend's services. NATS users, "
-            "permissions and streams are described in docs/bus.md.",
+            "permissions and streams are described in docs/bus.md. Times are RFC 3339 in UTC, with "
+            "or without a fraction of the second.",
             "license": {"name": "MIT"},
         },
         "defaultContentType": "application/json",

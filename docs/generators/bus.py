@@ -140,8 +140,10 @@ def _for_external_services() -> list[str]:
         ),
         "",
         (
-            "Messages are JSON with keys in camelCase. Published messages have CloudEvents "
-            "attributes as `ce-*` headers, and a `Nats-Msg-Id` by which JetStream drops repeats. "
+            "Messages are JSON with keys in camelCase. Times are RFC 3339 in UTC, with or without "
+            "a fraction of the second, such as `2026-11-23T10:00:00.250000Z`: parse them before "
+            "you compare them. Published messages have CloudEvents attributes as `ce-*` headers, "
+            "and a `Nats-Msg-Id` by which JetStream drops repeats. "
             "`Hogsend-Correlation-Id` is the `X-Request-Id` of the HTTP request that caused the "
             "message. A later version may add keys, and may add values where AsyncAPI lists the "
             "present ones as examples. Your client should ignore unknown keys and accept unknown "
