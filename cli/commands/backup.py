@@ -8,7 +8,8 @@ from pathlib import Path
 
 from cli.arguments import Directory
 from cli.backup.archive import create_backup, restore_backup
-from cli.backup.local import LocalSource, LocalTarget, ServersTarget
+from cli.backup.external_servers import ExternalServersTarget
+from cli.backup.local import LocalSource, LocalTarget
 from cli.backup.passphrase import opening_key, sealing_key
 from cli.backup.report import report, show_notes, show_progress
 from cli.bus_address import discard_stack_url
@@ -80,9 +81,9 @@ def restore(
     """
     settings = StackSettings()
     nats_url, database_url = os.environ.get("NATS_URL"), os.environ.get("DATABASE_URL")
-    target: LocalTarget | ServersTarget
+    target: LocalTarget | ExternalServersTarget
     if nats_url and database_url:
-        target = ServersTarget(settings.hogsend_home, nats_url, database_url)
+        target = ExternalServersTarget(settings.hogsend_home, nats_url, database_url)
     else:
         target = LocalTarget(settings.hogsend_home, settings.nats_port)
         # Checked before the port, which a stack that runs here holds: "there is a stack already"

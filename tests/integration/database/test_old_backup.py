@@ -16,7 +16,7 @@ import pytest
 from nats.js.api import RetentionPolicy
 
 from cli.backup.archive import Key, restore_backup
-from cli.backup.local import ServersTarget
+from cli.backup.external_servers import ExternalServersTarget
 from hogsend.contract.streams import StreamName
 from hogsend.contract.users import User
 from services.analytics.destinations.durable import destination_durable
@@ -37,7 +37,7 @@ async def test_a_backup_of_format_1_is_restored_and_upgraded(
 ) -> None:
     backup = shutil.copytree(BACKUP, tmp_path / "backup")
     home = tmp_path / "home"
-    target = ServersTarget(home, servers.nats_url(User.OPERATOR), database_url)
+    target = ExternalServersTarget(home, servers.nats_url(User.OPERATOR), database_url)
     manifest = await restore_backup(
         target, backup, Key(passphrase=PASSPHRASE), lambda _part, _size: None
     )

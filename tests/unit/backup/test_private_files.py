@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from cli.backup.local import LocalSource, LocalTarget, ServersTarget
+from cli.backup.external_servers import ExternalServersTarget
+from cli.backup.local import LocalSource, LocalTarget
 from cli.deployment.backup import ComposeTarget
 from cli.stack.data_directory import DataDirectory, write_private
 
@@ -60,7 +61,7 @@ def test_a_restored_local_stack_is_private(
 
 
 def test_restored_secrets_for_external_servers_are_private(files: Path, tmp_path: Path) -> None:
-    ServersTarget(tmp_path / "home", "", "").restore_files(files)
+    ExternalServersTarget(tmp_path / "home", "", "").restore_files(files)
     assert is_private(tmp_path / "home" / "secrets" / "admin-api-key")
 
 
@@ -106,7 +107,7 @@ def test_marks_of_the_data_directory_are_restored(
         (files / saved).unlink(missing_ok=True)
     (files / mark).touch()
     LocalTarget(tmp_path / "local", 1).restore_files(files)
-    ServersTarget(tmp_path / "servers", "", "").restore_files(files)
+    ExternalServersTarget(tmp_path / "servers", "", "").restore_files(files)
     for home in (tmp_path / "local.restoring", tmp_path / "servers"):
         restored = [saved for saved in MARKS if (home / saved).exists()]
         assert restored == [mark], home
