@@ -14,7 +14,8 @@ from hogsend.contract.json_text import NOT_JSON
 from sandbox.errors import invalid, parse_error
 from sandbox.http.access import authorize
 from sandbox.instance import Instance
-from sandbox.queries.hogql import HogQLError, Row, run
+from sandbox.queries.expressions import HogQLError, Row
+from sandbox.queries.hogql import run
 
 AnyRequest = Request[Any, Any, Any]
 
