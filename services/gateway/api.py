@@ -21,8 +21,8 @@ from services.gateway.content_encoding import with_content_decoding
 from services.gateway.correlation import with_correlation_id
 from services.gateway.decoded_bodies import DecodedBodies
 from services.gateway.described_bodies import DescribedBodies
-from services.gateway.error_responses import EXCEPTION_HANDLERS
 from services.gateway.examples import add_examples
+from services.gateway.exception_handlers import EXCEPTION_HANDLERS
 from services.gateway.head_requests import with_head_requests
 from services.gateway.health.report import HealthReports
 from services.gateway.host_header import with_valid_host

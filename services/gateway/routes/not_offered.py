@@ -15,7 +15,6 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.types import Guard
 
 from services.gateway.auth import admin_or_reader, reporters_only
-from services.gateway.error_responses import NotOfferedError
 from services.gateway.query_keys import ANY_QUERY
 
 METHODS = (
@@ -38,6 +37,13 @@ NO_IMPORT = (
     "there is no import from files here: send each person with PUT /v1/contacts; "
     "`hogsend backfill` brings events from PostHog"
 )
+
+
+class NotOfferedError(Exception):
+    """A feature of the upstream Hogsend that this product does not have.
+
+    The message says what to do instead.
+    """
 
 
 class NotOffered(NamedTuple):
