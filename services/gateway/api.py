@@ -10,8 +10,8 @@ from litestar.types import ASGIApp
 from hogsend.service.settings.shared import PublicUrlSettings
 from hogsend.transport.connection import Connection
 from services.gateway.activity.log import ActivityLog
+from services.gateway.admin_keys import AdminKeys
 from services.gateway.audit import with_audit_trail
-from services.gateway.auth import AdminKeys
 from services.gateway.body_budget import BodyBudget
 from services.gateway.client_address import ClientAddresses
 from services.gateway.console.connecting import CONNECT_ROUTES

@@ -28,11 +28,10 @@ from litestar.response import Redirect, Stream
 
 from hogsend.service.nul import text_without_nul
 from services.gateway import sessions
+from services.gateway.admin_keys import AdminKeys, Scope
 from services.gateway.auth import (
     ADMIN_STATE,
     SESSION_STATE,
-    AdminKeys,
-    Scope,
     admin_or_reader,
     check_own_page,
     count_failure,

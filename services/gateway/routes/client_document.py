@@ -18,7 +18,7 @@ from hogsend.posthog.client_document import (
 )
 from hogsend.service.settings.shared import PublicUrlSettings
 from hogsend.urls import is_loopback
-from services.gateway.auth import AdminKeys
+from services.gateway.admin_keys import AdminKeys
 
 CACHE = CacheControlHeader(max_age=3600, public=True)
 OWN_CACHE = CacheControlHeader(max_age=300, public=True)

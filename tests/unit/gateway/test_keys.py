@@ -13,7 +13,7 @@ import httpx
 import pytest
 from structlog.testing import capture_logs
 
-from services.gateway.auth import FAILED_KEYS
+from services.gateway.admin_keys import FAILED_KEYS
 from services.gateway.routes.not_offered import NOT_OFFERED
 from tests.unit.gateway.fakes import (
     ADMIN_KEY,

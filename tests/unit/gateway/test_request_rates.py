@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from services.gateway.auth import AdminKeys, Scope
+from services.gateway.admin_keys import AdminKeys, Scope
 from services.gateway.request_rates import RequestRates
 from services.gateway.settings import GatewaySettings
 

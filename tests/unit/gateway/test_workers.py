@@ -19,8 +19,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from hogsend.contract.errors import CannotStart
 from hogsend.service.settings.shared import TelemetrySettings
+from services.gateway.admin_keys import AdminKeys, Scope
 from services.gateway.app import _in_first_worker
-from services.gateway.auth import AdminKeys, Scope
 from services.gateway.listener import join, port_for_workers
 from services.gateway.settings import GatewaySettings
 from services.gateway.workers import children, link, parent
