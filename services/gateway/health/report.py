@@ -1,4 +1,4 @@
-"""Asks every service for its health and derives the health of the whole system."""
+"""Derives the health of the whole system from the health of every service."""
 
 from __future__ import annotations
 
@@ -8,22 +8,10 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 
-import structlog
-
 from hogsend import __version__
-from hogsend.contract.base import Empty
-from hogsend.contract.credentials import CREDENTIALS_STATUS, POSTHOG, ProviderRef
-from hogsend.contract.errors import HogsendError
-from hogsend.contract.health import (
-    ANALYTICS_HEALTH,
-    CREDENTIALS_HEALTH,
-    INGEST_HEALTH,
-    PROVISIONER_HEALTH,
-    ServiceHealth,
-)
-from hogsend.contract.registry import Endpoint
+from hogsend.contract.credentials import POSTHOG
+from hogsend.contract.health import ServiceHealth
 from hogsend.contract.users import User
-from hogsend.service.metrics import FAILURES
 from hogsend.transport.connection import Connection
 from services.gateway.health.documents import (
     ComponentHealth,
@@ -38,25 +26,14 @@ from services.gateway.health.documents import (
     Status,
     WorkerHealth,
 )
+from services.gateway.health.probes import PROBES, measure_bus, probe, read_credential
 from services.gateway.webhooks.secret import WebhookSecret
 from services.gateway.webhooks.size_limit import SizeLimit
 from services.gateway.webhooks.webhook_queue import WebhookQueue
 from services.gateway.workers.link import Workers
 from services.gateway.workers.messages import WorkerReport
 
-log = structlog.get_logger(__name__)
-
-PROBE_SECONDS = 1.5
-"""Timeout of a service's health probe."""
-
 _STARTED = time.monotonic()
-_PROBES: tuple[Endpoint[Empty, ServiceHealth], ...] = (
-    CREDENTIALS_HEALTH,
-    INGEST_HEALTH,
-    PROVISIONER_HEALTH,
-    ANALYTICS_HEALTH,
-)
-
 _NEEDS_OPERATOR = frozenset({"needs_reconnect", "unreadable"})
 """States of a credential that only an operator can end."""
 
@@ -106,9 +83,9 @@ async def report_health(
     While NATS itself does not respond, services are `unknown`, because they may be running.
     """
     credential, probes, bus_latency, reports = await asyncio.gather(
-        _credential(bus),
-        asyncio.gather(*(_probe(bus, endpoint) for endpoint in _PROBES)),
-        _bus_latency(bus),
+        read_credential(bus),
+        asyncio.gather(*(probe(bus, endpoint) for endpoint in PROBES)),
+        measure_bus(bus),
         workers.reports(),
     )
     replies = {service: reply for service, reply, _ in probes}
@@ -154,49 +131,6 @@ async def report_health(
         services=services,
         credentials={POSTHOG: credential},
     )
-
-
-async def _probe(
-    bus: Connection, endpoint: Endpoint[Empty, ServiceHealth]
-) -> tuple[str, ServiceHealth | None, float | None]:
-    started = time.perf_counter()
-    try:
-        reply = await bus.request(endpoint, Empty(), deadline=PROBE_SECONDS)
-    except HogsendError as error:
-        _log_unknown(endpoint.service, error)
-        return endpoint.service, None, None
-    return endpoint.service, reply, _milliseconds_since(started)
-
-
-async def _credential(bus: Connection) -> CredentialHealth:
-    provider = ProviderRef(provider_id=POSTHOG)
-    try:
-        status = await bus.request(CREDENTIALS_STATUS, provider, deadline=PROBE_SECONDS)
-    except HogsendError as error:
-        _log_unknown("credential", error)
-        return CredentialHealth("unknown")
-    return CredentialHealth(
-        "needs_reconnect" if status.needs_reconnect else status.oauth, status.version
-    )
-
-
-async def _bus_latency(bus: Connection) -> float | None:
-    if not bus.connected:
-        return None
-    started = time.perf_counter()
-    try:
-        async with asyncio.timeout(PROBE_SECONDS):
-            await bus.client.flush()
-    except Exception as error:  # noqa: BLE001 - any error means that the bus is not up
-        _log_unknown("bus", error)
-        return None
-    return _milliseconds_since(started)
-
-
-def _log_unknown(component: str, error: Exception) -> None:
-    # Logged at debug only: the response reports it as well, and is requested every few seconds.
-    FAILURES.labels("health", component).inc()
-    log.debug("health is not known", of=component, reason=str(error) or type(error).__name__)
 
 
 def _status(
@@ -298,7 +232,3 @@ def _engine(replies: Replies) -> MigrationTrack:
 def _joined(versions: Mapping[str, str | None]) -> str | None:
     entries = [f"{service}/{version}" for service, version in versions.items() if version]
     return " ".join(entries) or None
-
-
-def _milliseconds_since(started: float) -> float:
-    return round((time.perf_counter() - started) * 1000, 2)
