@@ -17,6 +17,7 @@ from hogsend.contract.errors import InvalidRequest, NotFound
 from hogsend.contract.provisioning import Refusal
 from hogsend.posthog.api import EventRange, PostHogError, Queries
 from hogsend.service.nul import text_without_nul
+from services.provisioner.backfill.job import Job, ProjectCount
 from services.provisioner.backfill.posthog_events import (
     AGAIN_REMEDY,
     IN_PARTS_REMEDY,
@@ -24,7 +25,7 @@ from services.provisioner.backfill.posthog_events import (
     Refused,
     is_too_heavy,
 )
-from services.provisioner.backfill.store import AlreadyRunning, BackfillStore, Job, ProjectCount
+from services.provisioner.backfill.store import AlreadyRunning, BackfillStore
 from services.provisioner.destination.errors import describe
 
 BUSY = "backfill_running"

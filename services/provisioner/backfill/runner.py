@@ -25,9 +25,10 @@ from hogsend.posthog.errors import PostHogResponseTooLarge
 from hogsend.service import metrics
 from hogsend.service.locks import Busy
 from hogsend.transport.connection import Connection
+from services.provisioner.backfill.job import Job
 from services.provisioner.backfill.posthog_events import PostHogEvents, Refused, is_too_heavy
 from services.provisioner.backfill.span import Span
-from services.provisioner.backfill.store import BackfillStore, Job
+from services.provisioner.backfill.store import BackfillStore
 from services.provisioner.destination.errors import describe
 
 log = structlog.get_logger(__name__)

@@ -13,7 +13,7 @@ from datetime import timedelta
 import msgspec
 
 from hogsend.posthog.api.queries import EventRange, Page
-from services.provisioner.backfill.store import Job
+from services.provisioner.backfill.job import Job
 
 MIN_LENGTH = timedelta(minutes=1)
 """Shortest time range. A shorter one would not be cheaper, because each query has a fixed cost."""

@@ -18,6 +18,7 @@ from hogsend.posthog.api.queries import EventRange, Page
 from hogsend.posthog.errors import PostHogResponseTooLarge, PostHogTimeout, PostHogUnreachable
 from hogsend.posthog.project_choice import ProjectChoice
 from services.provisioner.backfill import runner as runner_module
+from services.provisioner.backfill.job import Job
 from services.provisioner.backfill.posthog_events import Refused, permanent_refusal
 from services.provisioner.backfill.runner import (
     FAILURE_SECONDS,
@@ -26,7 +27,6 @@ from services.provisioner.backfill.runner import (
     BackfillRunner,
 )
 from services.provisioner.backfill.span import MIN_LENGTH, Span
-from services.provisioner.backfill.store import Job
 
 THEN = datetime(2026, 1, 1, tzinfo=UTC)
 JOB = Job(
