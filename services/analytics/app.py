@@ -35,6 +35,7 @@ from hogsend.service.ssrf import EgressPolicy
 from hogsend.service.tasks import Work
 from services.analytics.capabilities import CapabilityReport
 from services.analytics.conditions.evaluation import Conditions
+from services.analytics.delivery.destination_cache import DestinationCache
 from services.analytics.delivery.destination_consumers import DestinationConsumers
 from services.analytics.delivery.failing import FailingConsumers
 from services.analytics.delivery.jetstream import JetStreams
@@ -46,7 +47,7 @@ from services.analytics.delivery.sources.built_in import built_in_sources
 from services.analytics.delivery.sources.destination import DestinationSource
 from services.analytics.delivery.sources.source import Source
 from services.analytics.delivery.write_listener import WriteListener
-from services.analytics.delivery.write_recorder import DestinationCache, WriteRecorder
+from services.analytics.delivery.write_recorder import WriteRecorder
 from services.analytics.destinations.service import DestinationService
 from services.analytics.destinations.store import DestinationStore
 from services.analytics.flags.reader import FlagReader

@@ -16,8 +16,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import re
-import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
@@ -25,12 +24,13 @@ import msgspec
 import structlog
 
 from hogsend.contract import subjects
-from hogsend.contract.errors import HogsendError, Unavailable
+from hogsend.contract.errors import HogsendError
 from hogsend.contract.persons import EVENT_CAPTURED, PERSON_SET
 from hogsend.contract.streams import StreamName
 from hogsend.posthog.capture import Captured
 from hogsend.service.dead_letters import Unprocessable
 from hogsend.service.metrics import FAILURES
+from services.analytics.delivery.destination_cache import DestinationCache
 from services.analytics.delivery.sources.source import Skipped, Source
 from services.analytics.delivery.streams import DeliveryMessage, ReadableMessage
 from services.analytics.persons.own_writes import RECORDING_SECONDS, OwnWrites, changes_a_person
@@ -40,13 +40,9 @@ log = structlog.get_logger(__name__)
 
 CLOCK_SKEW = timedelta(seconds=10)
 """Largest difference expected between the clock of NATS and the clock of this process."""
-DESTINATIONS_SECONDS = 1.0
-"""How long a list of destinations is used before it is read again."""
 LAG_SECONDS = 0.5
 """When a captured event is older than this as it is read from its stream, the stream is too far
 behind for reads, and this replica subscribes to captured events."""
-READING_SECONDS = 0.5
-"""Longest wait for PostgreSQL to return the destinations. Reads of persons wait as long."""
 
 PERSONS = f"{subjects.PERSONS}."
 
@@ -100,40 +96,6 @@ class PublishedMessage(msgspec.Struct, frozen=True):
     position: int = msgspec.field(default_factory=itertools.count(-1, -1).__next__)
     """A unique negative number. The stream sequence is unknown here; sources need some number to
     distinguish messages without an id, and a negative one cannot equal a stream sequence."""
-
-
-class DestinationCache:
-    """Sources of all destinations: read again after a second, and kept while that fails."""
-
-    def __init__(
-        self,
-        read: Callable[[], Awaitable[Sequence[Source]]],
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._read = read
-        self._clock = clock
-        self._sources: Sequence[Source] = ()
-        self._read_at: float | None = None
-        self._reading: asyncio.Task[None] | None = None
-
-    async def current(self) -> Sequence[Source]:
-        """Return a source for each destination. Never raises; waits `READING_SECONDS` at most."""
-        now = self._clock()
-        is_old = self._read_at is None or now - self._read_at >= DESTINATIONS_SECONDS
-        if is_old and (self._reading is None or self._reading.done()):
-            self._read_at = now
-            self._reading = asyncio.create_task(self._refresh())
-        if self._reading is not None:
-            # Not cancelled after the timeout: asyncpg would wait for a frozen server once more.
-            await asyncio.wait({self._reading}, timeout=READING_SECONDS)
-        return self._sources
-
-    async def _refresh(self) -> None:
-        try:
-            self._sources = await self._read()
-        except Unavailable as error:
-            FAILURES.labels("destinations", error.code).inc()
-            log.debug("destinations cannot be read now", reason=str(error))
 
 
 class WriteRecorder:

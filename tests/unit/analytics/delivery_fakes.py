@@ -15,10 +15,11 @@ from hogsend.contract.errors import HogsendError, Unavailable
 from hogsend.contract.streams import StreamName
 from hogsend.posthog.capture import Captured, CaptureError
 from hogsend.service.dead_letters import Unprocessable
+from services.analytics.delivery.destination_cache import DestinationCache
 from services.analytics.delivery.ordered_queue import Place
 from services.analytics.delivery.sources.source import Skipped, Source
 from services.analytics.delivery.streams import ReadableMessage, Subscription
-from services.analytics.delivery.write_recorder import DestinationCache, WriteRecorder
+from services.analytics.delivery.write_recorder import WriteRecorder
 from services.analytics.destinations.store import Outcome
 from services.analytics.persons.own_writes import OwnWrites
 from services.analytics.project_key import Project, ProjectKey

@@ -16,12 +16,11 @@ from hogsend.contract.permissions import permissions
 from hogsend.contract.users import User
 from hogsend.service.credential_watcher import CredentialWatcher
 from hogsend.service.settings.shared import PostHogSettings
-from services.analytics.delivery.sources.buckets import BucketsSource
+from services.analytics.delivery.destination_cache import DestinationCache
 from services.analytics.delivery.sources.built_in import built_in_sources
 from services.analytics.delivery.sources.destination import DestinationSource
 from services.analytics.delivery.sources.source import Source
 from services.analytics.delivery.write_recorder import (
-    DestinationCache,
     PublishedMessage,
     WriteRecorder,
 )
@@ -207,26 +206,6 @@ async def test_without_postgresql_the_cached_destinations_count() -> None:
         await world.store.all()
     await world.receive("engagement.contact.updated", UPDATED)
     assert world.visible_properties() == {"plan": "pro"}
-
-
-@on_virtual_time
-async def test_a_frozen_postgresql_is_read_once_with_a_short_wait() -> None:
-    reads, thaw = 0, asyncio.Event()
-
-    async def read() -> list[Source]:
-        nonlocal reads
-        reads += 1
-        await thaw.wait()
-        return [BucketsSource(World().project_key)]
-
-    destinations = DestinationCache(read, now)
-    for _ in range(4):
-        started = now()
-        assert await destinations.current() == ()
-        assert now() - started == 0.5
-    assert reads == 1
-    thaw.set()
-    assert len(await destinations.current()) == 1
 
 
 @on_virtual_time
