@@ -60,7 +60,8 @@ from services.analytics.capabilities import CapabilityReport
 from services.analytics.conditions.evaluation import Conditions
 from services.analytics.delivery.destination_consumers import ANY_DESTINATION
 from services.analytics.delivery.failing import FailingConsumers
-from services.analytics.delivery.jetstream import consumer_config, wrap_messages
+from services.analytics.delivery.jetstream import consumer_config
+from services.analytics.delivery.jetstream_message import wrap_messages
 from services.analytics.delivery.runner import DeliveryRunner
 from services.analytics.delivery.sources.buckets import BucketsSource
 from services.analytics.delivery.sources.mirror import MirrorSource

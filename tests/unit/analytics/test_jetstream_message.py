@@ -16,7 +16,7 @@ from hogsend.contract.headers import RECEIVED_AT, format_time
 from hogsend.service.dead_letters import DeadLetters, Unprocessable
 from hogsend.transport.in_flight import InFlightMessages
 from hogsend.transport.publisher import OutgoingMessage, Publisher
-from services.analytics.delivery.jetstream import JetStreamMessage, wrap_messages
+from services.analytics.delivery.jetstream_message import JetStreamMessage, wrap_messages
 from tests.unit.analytics.fakes import FakeLink
 
 REPLY = "$JS.ACK.ENGAGEMENT.destination-1.3.70.7.1750000000000000000.5"
