@@ -19,10 +19,10 @@ from typing import Literal, Protocol
 import msgspec
 from nats.aio.client import Client
 
-from cli.backup import sealed, spools, streams
+from cli.backup import sealed, spools, stream_snapshot, streams
 from cli.backup.interruptible import interruptible
 from cli.backup.sealed import SealError
-from cli.backup.streams import Progress, StreamError, StreamResult
+from cli.backup.stream_snapshot import Progress, StreamError, StreamResult
 from cli.backup.work_directory import work_directory
 from cli.errors import CommandError
 from cli.stack.data_directory import write_private
@@ -202,7 +202,7 @@ async def _restore(target: Target, directory: Path, key: Key, progress: Progress
                 target.load(work / DUMP)
         except BaseException:
             for result in restored:
-                await streams.delete(client, result.stream)
+                await stream_snapshot.delete(client, result.stream)
             raise
         try:
             with interruptible():

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from cli.backup.archive import Manifest
-from cli.backup.streams import Progress, StreamResult
+from cli.backup.stream_snapshot import Progress, StreamResult
 from cli.console import err, out, print_hanging, print_json, quantity
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import httpx
 
-from cli.backup.streams import Progress
+from cli.backup.stream_snapshot import Progress
 from cli.local_http import local_http
 
 RESPONSE_SECONDS = 5.0

@@ -15,7 +15,7 @@ from rich.status import Status
 from cli.arguments import Directory, OptionalName
 from cli.backup import streams
 from cli.backup.report import show_stream
-from cli.backup.streams import StreamError, StreamResult
+from cli.backup.stream_snapshot import Progress, StreamError, StreamResult
 from cli.bus_address import operator_address
 from cli.console import err, out, print_json, quantity
 from cli.errors import CommandError
@@ -92,7 +92,7 @@ def restore(directory: Directory, *, nats_url: OptionalName = None, json: Flag =
 @asynccontextmanager
 async def _operator_client(
     action: str, nats_url: str | None
-) -> AsyncIterator[tuple[Client, streams.Progress]]:
+) -> AsyncIterator[tuple[Client, Progress]]:
     """Connect as the operator, and show the progress of `action`, for example "saving"."""
     try:
         with err.status(action) as status:
@@ -102,7 +102,7 @@ async def _operator_client(
         raise CommandError(str(error), error.fix) from error
 
 
-def _progress(action: str, status: Status) -> streams.Progress:
+def _progress(action: str, status: Status) -> Progress:
     def update(stream: str, size: int) -> None:
         status.update(f"{action} {stream}, {size / 1024 / 1024:.1f} MiB")
 

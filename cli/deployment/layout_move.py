@@ -21,9 +21,9 @@ from typing import Literal
 import httpx
 import msgspec
 
-from cli.backup import streams
+from cli.backup import stream_snapshot, streams
 from cli.backup.spools import spooled_webhooks
-from cli.backup.streams import StreamError, StreamResult
+from cli.backup.stream_snapshot import StreamError, StreamResult
 from cli.deployment import ownership, servers
 from cli.deployment.compose import Compose
 from cli.deployment.layout import SERVERS, SHARED_ACCOUNT, SHARED_PORT, Layout
@@ -155,7 +155,7 @@ class Move:
             for source in streams.saved_streams(backup):
                 # An interrupted attempt may have restored it. The servers are new, so the stream
                 # cannot have other messages.
-                await streams.delete(client, source.name)
+                await stream_snapshot.delete(client, source.name)
             restored = await streams.restore_all(client, backup, _silent, copies=target.copies)
         self._compose.run("--profile", "cluster", "stop", *SERVERS)
         for server in target.servers:

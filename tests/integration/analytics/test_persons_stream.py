@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import pytest
 
-from cli.backup import streams as backup
+from cli.backup import stream_snapshot as backup
 from hogsend.contract import subjects
 from hogsend.contract.headers import MESSAGE_ID
 from hogsend.contract.streams import StreamName

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from nats.js.api import AckPolicy, ConsumerConfig
 
-from cli.backup.streams import restore, save
+from cli.backup.stream_snapshot import restore, save
 from hogsend.contract.permissions import inbox_prefix
 from hogsend.contract.streams import StreamName
 from hogsend.contract.users import User

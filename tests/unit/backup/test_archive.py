@@ -14,10 +14,11 @@ from unittest.mock import Mock
 import pyrage
 import pytest
 
-from cli.backup import sealed, streams
+from cli.backup import sealed, stream_snapshot, streams
 from cli.backup.archive import Key, Kind, create_backup, restore_backup
 from cli.backup.postgres_tools import DUMP, EXISTING, SCHEMAS
-from cli.backup.streams import SAVING_ORDER, StreamError, StreamResult
+from cli.backup.stream_snapshot import StreamError, StreamResult
+from cli.backup.streams import SAVING_ORDER
 from cli.errors import CommandError
 from cli.stack.environment import SERVICE_SETTINGS
 from hogsend.contract.streams import StreamName
@@ -108,7 +109,7 @@ def deleted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     for name, function in (("save_all", save_all), ("restore_all", restore_all)):
         monkeypatch.setattr(streams, name, function)
-    monkeypatch.setattr(streams, "delete", delete)
+    monkeypatch.setattr(stream_snapshot, "delete", delete)
     return names
 
 
@@ -316,14 +317,14 @@ async def test_streams_are_saved_again_when_a_dead_letter_was_replayed_meanwhile
 ) -> None:
     removed, saved = iter([4, 5, 5, 5]), list[str]()
 
-    async def _removed(*_: Any) -> int:
+    async def count_removed(*_: Any) -> int:
         return next(removed)
 
     async def save(_client: Any, name: str, *_: Any) -> StreamResult:
         saved.append(name)
         return StreamResult(name, 0, 0)
 
-    monkeypatch.setattr(streams, "_removed", _removed)
+    monkeypatch.setattr(streams, "count_removed", count_removed)
     monkeypatch.setattr(streams, "save", save)
     client: Any = None
     assert len(await streams.save_all(client, tmp_path, ignore_progress)) == len(SAVING_ORDER)

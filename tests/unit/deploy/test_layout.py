@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from cli.backup import streams as saving
-from cli.backup.streams import StreamError, StreamResult
+from cli.backup.stream_snapshot import StreamError, StreamResult
 from cli.deployment import layout_move, servers
 from cli.deployment.compose import Compose
 from cli.deployment.env_check import REFUSED, disagreements, ignored
