@@ -17,18 +17,25 @@ import structlog
 from hogsend.contract.authorizations import (
     AuthorizationBegun,
     AuthorizationFinished,
-    AuthorizationRefusal,
     BeginAuthorization,
     FinishAuthorization,
-    RefusalCode,
 )
 from hogsend.contract.credentials import CredentialMeta, OAuthPayload
 from hogsend.contract.errors import CannotUnseal, InvalidRequest
 from hogsend.contract.json_text import NOT_JSON
-from hogsend.posthog.code_exchange import Tokens, oauth_error_code
+from hogsend.posthog.code_exchange import Tokens
 from hogsend.posthog.oauth_discovery import DiscoveryFailed, NoClientDocuments, NoOAuthServer
 from hogsend.posthog.pkce import PkceSession, authorize_url
 from hogsend.posthog.scopes import SCOPES, missing
+from services.credentials.authorization.refusals import (
+    ALL_SCOPES,
+    CONNECT_AGAIN,
+    Refused,
+    begin_refused,
+    declined,
+    exchange_remedy,
+    expired,
+)
 from services.credentials.authorization.server import AuthorizationServer, ExchangeRefused
 from services.credentials.authorization.store import AuthorizationStore, PendingAuthorization
 from services.credentials.credential_service import CredentialService
@@ -39,41 +46,6 @@ log = structlog.get_logger(__name__)
 
 LIFETIME = timedelta(minutes=10)
 """How long an authorization can be finished after its start."""
-
-CONNECT_AGAIN = "Connect again."
-PERSONAL_KEY = (
-    "Use a personal API key: in PostHog, under Settings, User, Personal API keys, create one for "
-    "your project with person:read, project:read and hog_function:write, and set "
-    "POSTHOG_PERSONAL_API_KEY for every service of this server. Then set up the destination here."
-)
-_CONSENT_ERRORS: dict[str, tuple[RefusalCode, str, str]] = {
-    "access_denied": (
-        "consent_denied",
-        "Access was declined in PostHog; nothing was connected.",
-        "Connect again and approve it. You have to be a member of the project.",
-    ),
-    "invalid_scope": (
-        "scopes_refused",
-        "PostHog does not grant the scopes that Hogsend asks for; nothing was connected.",
-        "Connect again and leave every scope ticked, as an administrator of the project.",
-    ),
-    "temporarily_unavailable": (
-        "exchange_failed",
-        "PostHog is not available at the moment.",
-        "Connect again in a minute.",
-    ),
-}
-_EXCHANGE_REMEDIES: dict[str | None, str] = {
-    "invalid_grant": "A code works once, and for five minutes only. Connect again.",
-    "invalid_client": (
-        "PostHog does not know this client. It has to reach the client document of this server at "
-        "API_PUBLIC_URL. Connect again, or use `hogsend connect posthog`."
-    ),
-    "invalid_request": (
-        "PostHog may know an earlier client document of this server for up to an hour. Connect "
-        "again then, or use `hogsend connect posthog`."
-    ),
-}
 
 
 class _Authorization(msgspec.Struct, frozen=True):
@@ -88,14 +60,6 @@ class _Authorization(msgspec.Struct, frozen=True):
     def __repr__(self) -> str:
         """Hide the verifier."""
         return f"_Authorization(token_endpoint={self.token_endpoint!r})"
-
-
-class _Refused(Exception):
-    """Connecting failed; `refusal` is the reason that the browser shows."""
-
-    def __init__(self, code: RefusalCode, detail: str, remediation: str) -> None:
-        super().__init__(code)
-        self.refusal = AuthorizationRefusal(code=code, detail=detail, remediation=remediation)
 
 
 class Authorizations:
@@ -134,12 +98,12 @@ class Authorizations:
         try:
             endpoints = await self._server.discover(host)
         except NoOAuthServer as error:
-            return _begin_refused("oauth_unsupported", f"{host} has no OAuth server ({error}).")
+            return begin_refused("oauth_unsupported", f"{host} has no OAuth server ({error}).")
         except NoClientDocuments as error:
             detail = f"Connecting needs a newer PostHog: {error}."
-            return _begin_refused("oauth_unsupported", detail)
+            return begin_refused("oauth_unsupported", detail)
         except DiscoveryFailed as error:
-            return _begin_refused("discovery_failed", f"The OAuth server was not found: {error}.")
+            return begin_refused("discovery_failed", f"The OAuth server was not found: {error}.")
         session = PkceSession()
         authorization = _Authorization(
             verifier=session.verifier,
@@ -172,7 +136,7 @@ class Authorizations:
             authorization = await self._take(callback)
             grant = await self._exchange(callback, authorization)
             meta = await self._store_grant(callback.provider_id, grant)
-        except _Refused as refused:
+        except Refused as refused:
             log.info("connecting in the browser failed", reason=refused.refusal.code)
             return AuthorizationFinished(refusal=refused.refusal)
         return AuthorizationFinished(credential=meta)
@@ -180,16 +144,16 @@ class Authorizations:
     async def _take(self, callback: FinishAuthorization) -> _Authorization:
         pending = await self._store.take(_digest(callback.state), callback.provider_id)
         if pending is None or pending.expires_at <= self._now():
-            raise _expired()
+            raise expired()
         try:
             authorization = msgspec.json.decode(
                 self._sealer.unseal(pending.payload), type=_Authorization
             )
         except (CannotUnseal, *NOT_JSON):
             # The secret is no longer configured, or another version wrote the authorization.
-            raise _expired() from None
+            raise expired() from None
         if not hmac.compare_digest(authorization.browser_sha256, callback.browser_sha256):
-            raise _Refused(
+            raise Refused(
                 "state_mismatch",
                 "This connection was started in another browser, or before you signed out; nothing "
                 "was connected.",
@@ -201,9 +165,9 @@ class Authorizations:
         self, callback: FinishAuthorization, authorization: _Authorization
     ) -> OAuthPayload:
         if callback.error is not None:
-            raise _declined(callback.error)
+            raise declined(callback.error)
         if not callback.code:
-            raise _Refused("exchange_failed", "PostHog's redirect had no code.", CONNECT_AGAIN)
+            raise Refused("exchange_failed", "PostHog's redirect had no code.", CONNECT_AGAIN)
         try:
             tokens = await self._server.tokens(
                 callback.code,
@@ -213,16 +177,14 @@ class Authorizations:
                 client_id=authorization.client_id,
             )
         except ExchangeRefused as error:
-            remediation = _EXCHANGE_REMEDIES.get(error.code, CONNECT_AGAIN)
-            raise _Refused(
-                "exchange_failed", f"{error}; nothing was stored.", remediation
-            ) from None
+            remediation = exchange_remedy(error.code)
+            raise Refused("exchange_failed", f"{error}; nothing was stored.", remediation) from None
         if len(missing(tokens.scopes)) == len(SCOPES):
             # PostHog would refuse every request with this grant. It must not replace a working one.
-            raise _Refused(
+            raise Refused(
                 "scopes_refused",
                 "PostHog granted none of the scopes that Hogsend asks for; nothing was stored.",
-                _CONSENT_ERRORS["invalid_scope"][2],
+                ALL_SCOPES,
             )
         return self._payload(tokens, authorization)
 
@@ -231,7 +193,7 @@ class Authorizations:
             return await self._credentials.put_oauth(provider, grant)
         except InvalidRequest as error:
             detail = f"What PostHog granted cannot be used, and was not stored: {error}."
-            raise _Refused("exchange_failed", detail, CONNECT_AGAIN) from None
+            raise Refused("exchange_failed", detail, CONNECT_AGAIN) from None
 
     def _payload(self, tokens: Tokens, authorization: _Authorization) -> OAuthPayload:
         return OAuthPayload(
@@ -244,40 +206,6 @@ class Authorizations:
             scoped_teams=tokens.scoped_teams or [],
             scoped_organizations=tokens.scoped_organizations or [],
         )
-
-
-def _begin_refused(code: RefusalCode, detail: str) -> AuthorizationBegun:
-    remediation = (
-        PERSONAL_KEY
-        if code == "oauth_unsupported"
-        else "POSTHOG_PRIVATE_HOST (or POSTHOG_HOST) has to be PostHog's app host, and the "
-        "credentials service has to reach it. `hogsend connect posthog` asks from your own machine."
-    )
-    refusal = AuthorizationRefusal(code=code, detail=detail, remediation=remediation)
-    return AuthorizationBegun(refusal=refusal)
-
-
-def _declined(error: str) -> _Refused:
-    code = oauth_error_code(error)
-    return _Refused(
-        *_CONSENT_ERRORS.get(
-            code or "",
-            (
-                "exchange_failed",
-                f"PostHog did not authorize: {code or 'no readable error'}.",
-                CONNECT_AGAIN,
-            ),
-        )
-    )
-
-
-def _expired() -> _Refused:
-    return _Refused(
-        "authorization_expired",
-        "PostHog's redirect was used before, or arrived more than ten minutes after connecting "
-        "started; nothing was connected.",
-        CONNECT_AGAIN,
-    )
 
 
 def _digest(state: str) -> str:
