@@ -26,7 +26,7 @@ from services.provisioner.backfill.posthog_events import (
     is_too_heavy,
 )
 from services.provisioner.backfill.store import AlreadyRunning, BackfillStore
-from services.provisioner.destination.errors import describe
+from services.provisioner.destination.posthog_errors import describe
 
 BUSY = "backfill_running"
 

@@ -13,13 +13,8 @@ from hogsend.posthog.api import PostHogError, Projects, Queries, Transport
 from hogsend.posthog.errors import PostHogTimeout, PostHogUnreachable
 from hogsend.posthog.project_choice import DENIED, ProjectChoice, choose_project
 from services.provisioner.credentials import Credentials
-from services.provisioner.destination.errors import (
-    DISCOVERY_REMEDY,
-    FORBIDDEN,
-    NO_CREDENTIAL,
-    NOT_CONFIGURED,
-    describe,
-)
+from services.provisioner.destination.errors import NO_CREDENTIAL, NOT_CONFIGURED
+from services.provisioner.destination.posthog_errors import DISCOVERY_REMEDY, FORBIDDEN, describe
 from services.provisioner.destination.provisioning import Instance
 
 SCOPE_REMEDY = (

@@ -29,7 +29,7 @@ from services.provisioner.backfill.job import Job
 from services.provisioner.backfill.posthog_events import PostHogEvents, Refused, is_too_heavy
 from services.provisioner.backfill.span import Span
 from services.provisioner.backfill.store import BackfillStore
-from services.provisioner.destination.errors import describe
+from services.provisioner.destination.posthog_errors import describe
 
 log = structlog.get_logger(__name__)
 

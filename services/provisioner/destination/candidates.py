@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Callable, Collection
 from contextlib import AbstractContextManager
 
 from hogsend.posthog.api import FunctionSummary, HogFunction, HogFunctions
-from services.provisioner.destination.errors import Step
+from services.provisioner.destination.posthog_errors import Step
 from services.provisioner.destination.webhook_url import is_webhook_url
 
 MAX_PROBES = 25

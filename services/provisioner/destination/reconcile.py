@@ -24,16 +24,15 @@ from services.provisioner.destination import signing
 from services.provisioner.destination.candidates import candidates
 from services.provisioner.destination.desired import Desired
 from services.provisioner.destination.drift import find_drift
-from services.provisioner.destination.errors import (
+from services.provisioner.destination.errors import cannot_sign, missing_secret
+from services.provisioner.destination.instance_probe import InstanceProbe
+from services.provisioner.destination.ownership import Ownership
+from services.provisioner.destination.posthog_errors import (
     Step,
-    cannot_sign,
     from_posthog,
-    missing_secret,
     no_function_id,
     no_project_id,
 )
-from services.provisioner.destination.instance_probe import InstanceProbe
-from services.provisioner.destination.ownership import Ownership
 from services.provisioner.destination.signing_secret import SigningSecrets
 from services.provisioner.destination.store import ProvisioningLock
 from services.provisioner.destination.webhook_url import redacted_url

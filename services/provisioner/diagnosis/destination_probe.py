@@ -15,8 +15,8 @@ from hogsend.posthog.exchange import MAX_DETAIL
 from services.provisioner.destination import signing
 from services.provisioner.destination.candidates import candidates
 from services.provisioner.destination.drift import STOPPING, find_drift
-from services.provisioner.destination.errors import IN_POSTHOG_REMEDY, Step
 from services.provisioner.destination.ownership import Ownership
+from services.provisioner.destination.posthog_errors import IN_POSTHOG_REMEDY, Step
 from services.provisioner.destination.reconcile import dashboard_url
 from services.provisioner.destination.webhook_url import is_placeholder, redacted_url
 

@@ -18,18 +18,20 @@ from hogsend.service import metrics
 from hogsend.service.shared_read import SharedRead
 from services.provisioner.credentials import Credentials
 from services.provisioner.destination.errors import (
-    DISCOVERY_REMEDY,
     NOT_REFRESHED_DETAIL,
     NOT_REFRESHED_REMEDY,
     RERUN,
+)
+from services.provisioner.destination.instance_probe import InstanceProbe
+from services.provisioner.destination.ownership import Ownership
+from services.provisioner.destination.posthog_errors import (
+    DISCOVERY_REMEDY,
     RETRY_REMEDY,
     Step,
     describe,
     from_posthog,
     remedy_of,
 )
-from services.provisioner.destination.instance_probe import InstanceProbe
-from services.provisioner.destination.ownership import Ownership
 from services.provisioner.destination.provisioning import Instance
 from services.provisioner.destination.signing_secret import SigningSecrets
 from services.provisioner.destination.store import DestinationStore

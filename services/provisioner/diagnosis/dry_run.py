@@ -14,9 +14,9 @@ from services.provisioner.destination.errors import (
     NOT_CONFIGURED,
     NOT_REFRESHED_DETAIL,
     NOT_REFRESHED_REMEDY,
-    SCOPES_REMEDY,
     ProvisioningError,
 )
+from services.provisioner.destination.posthog_errors import SCOPES_REMEDY
 from services.provisioner.destination.provisioning import Instance
 from services.provisioner.destination.webhook_secret import WebhookSecrets
 from services.provisioner.diagnosis import findings

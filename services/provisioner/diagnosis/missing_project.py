@@ -9,7 +9,7 @@ import httpx
 from hogsend.contract.provisioning import Refusal
 from hogsend.posthog.api import PostHogError, Projects, Transport
 from hogsend.posthog.project_choice import ProjectChoice
-from services.provisioner.destination.errors import Step, from_posthog
+from services.provisioner.destination.posthog_errors import Step, from_posthog
 
 
 class MissingProject:

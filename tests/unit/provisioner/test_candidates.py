@@ -10,7 +10,7 @@ import pytest
 from hogsend.posthog.api import HogFunctions, Transport
 from hogsend.posthog.errors import PostHogError
 from services.provisioner.destination.candidates import MAX_PROBES, candidates
-from services.provisioner.destination.errors import Step
+from services.provisioner.destination.posthog_errors import Step
 from tests.destinations import OTHER_URL, inputs
 from tests.posthog_recorder import Recorder
 from tests.unit.provisioner.fakes import POSTHOG_URL, http_to

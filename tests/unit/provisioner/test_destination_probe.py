@@ -9,9 +9,9 @@ import pytest
 from hogsend.contract.provisioning import DestinationFinding
 from hogsend.posthog.api import HogFunctions, Transport
 from hogsend.posthog.errors import PostHogError
-from services.provisioner.destination.errors import Step
 from services.provisioner.destination.instance_probe import InstanceProbe
 from services.provisioner.destination.ownership import Ownership
+from services.provisioner.destination.posthog_errors import Step
 from services.provisioner.diagnosis.destination_probe import DestinationProbe
 from tests.destinations import (
     OTHER_HOST,

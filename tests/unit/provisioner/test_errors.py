@@ -7,17 +7,19 @@ import pytest
 from hogsend.posthog.errors import PostHogError, PostHogTimeout, PostHogUnreachable
 from hogsend.posthog.project_choice import ProjectChoice
 from services.provisioner.destination.errors import (
-    NO_CURRENT_REMEDY,
     OPEN_ROUTE_REMEDY,
+    missing_secret,
+    precondition_failed,
+)
+from services.provisioner.destination.posthog_errors import (
+    NO_CURRENT_REMEDY,
     Step,
     describe,
     from_posthog,
     manual_setup,
-    missing_secret,
     needs_add_on,
     no_function_id,
     no_project_id,
-    precondition_failed,
     remedy_of,
 )
 from tests.destinations import WEBHOOK_URL
