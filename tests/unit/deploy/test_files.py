@@ -485,7 +485,7 @@ def test_containers_may_read_configuration_that_was_checked_out_with_a_strict_um
         (deploy / name).touch(mode=0o600)
     for directory in (deploy / "nats", deploy / "grafana" / "provisioning", deploy / "tls"):
         directory.chmod(0o700)
-    for name in ("generate_secrets.py", "settings_files.py"):
+    for name in ("generate_secrets.py", "secrets_directory.py", "settings_files.py"):
         shutil.copy(DEPLOY / name, deploy)
     script = deploy / "generate_secrets.py"
     subprocess.run([sys.executable, "-S", str(script)], check=True, capture_output=True)
