@@ -41,7 +41,7 @@ def decode(body: bytes, headers: Mapping[str, str], queued_at: datetime) -> Inco
     try:
         webhook = _decode(json_without_nul(repaired_json(body)))
     except (*NOT_JSON, ValueError) as error:
-        raise Unprocessable("malformed", f"{type(error).__name__}: {error}") from error
+        raise Unprocessable("malformed", str(error)) from error
     event = webhook.event
     if not webhook.has_identity:
         raise Unprocessable("no_identity", "neither a distinct id nor an email")

@@ -161,7 +161,7 @@ def read_engagement(
             read_moment(headers.get(RECEIVED_AT)) or time
         )
     except (*NOT_JSON, ValueError) as error:
-        raise MalformedEngagement(f"{type(error).__name__}: {error}") from error
+        raise MalformedEngagement(str(error)) from error
     subject_type = subject.removeprefix(f"{subjects.ENGAGEMENT}.")
     if report.type not in {None, subject_type}:
         raise MalformedEngagement(f"type {report.type!r} on the subject of {subject_type!r}")
