@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import time
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
 from hogsend.contract.engagement import Engagement, read_engagement
-from hogsend.contract.moments import parse_moment
+from hogsend.contract.moments import parse_moment, utc_in_range
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -69,3 +70,24 @@ def test_engagement_with_a_time_out_of_range_gets_the_time_it_was_queued(text: s
 
 def test_a_lone_surrogate_in_engagement_is_replaced() -> None:
     assert engagement(r"cut \ud83d", "2026-01-01T00:00:00Z").data == {"note": "cut \ufffd"}
+
+
+def test_a_time_without_an_offset_is_in_utc_wherever_the_service_runs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    try:
+        naive = utc_in_range(datetime(2026, 1, 1, 12))  # noqa: DTZ001 - the case
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert naive == datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+
+def test_a_time_with_an_offset_is_converted_to_utc() -> None:
+    offset = timezone(timedelta(hours=2))
+    converted = utc_in_range(datetime(2026, 1, 1, 12, tzinfo=offset))
+    assert converted is not None
+    assert (converted.hour, converted.tzinfo) == (10, UTC)
+    assert utc_in_range(datetime.min.replace(tzinfo=offset)) is None
