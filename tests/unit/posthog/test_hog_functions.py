@@ -8,13 +8,14 @@ import httpx
 import pytest
 
 from hogsend.posthog.api import FunctionSummary, HogFunctions, Transport
-from hogsend.posthog.api.hog_functions import MAX_PAGES
+from hogsend.posthog.api.hog_functions import MAX_PAGES, WatcherState
 from hogsend.posthog.errors import PostHogError
 from tests.destinations import compliant
 from tests.posthog_recorder import Recorder
 
 COLLECTION = "/api/projects/4242/hog_functions/"
 LIST = f"GET {COLLECTION}?type=destination&limit=100"
+NO_NUMBERS: tuple[object, ...] = (True, "1", [1], {}, None)
 
 
 @pytest.fixture
@@ -36,6 +37,29 @@ async def test_all_pages_are_read_in_order(posthog: Recorder) -> None:
     listed = await functions(posthog).destinations()
     assert listed == [FunctionSummary(f"fn{number}", f"name {number}") for number in range(5)]
     assert posthog.lines() == [LIST, f"{LIST}&offset=2", f"{LIST}&offset=4"]
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        ({"state": 3}, WatcherState.DISABLED),
+        ({"state": 99}, WatcherState.UNKNOWN),
+        *(({"state": state}, WatcherState.UNKNOWN) for state in NO_NUMBERS),
+        (None, WatcherState.UNKNOWN),
+        ([3], WatcherState.UNKNOWN),
+    ],
+)
+async def test_a_state_that_is_no_known_number_is_unknown(
+    status: object, expected: WatcherState
+) -> None:
+    def respond(_request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, json={"id": "fn", "status": status, "template": None})
+
+    http = httpx.AsyncClient(transport=httpx.MockTransport(respond))
+    function = await HogFunctions(Transport(http, "https://posthog.example", "pha_a"), "1").get(
+        "fn"
+    )
+    assert (function.watcher_state, function.template) == (expected, None)
 
 
 async def test_at_most_twenty_pages_are_read(posthog: Recorder) -> None:
