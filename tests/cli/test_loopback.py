@@ -10,11 +10,12 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
+from cli.connect import loopback
 from cli.connect.loopback import MAX_CONNECTIONS, Listener, listening
 from cli.connect.results import ConnectError
 from hogsend.posthog.client_document import CALLBACK_PORTS
 from tests.ports import free_port, real_ports
-from tests.waiting import PATIENCE_SECONDS
+from tests.waiting import PATIENCE_SECONDS, eventually
 
 STATE = "the-state-of-this-run"
 GOOD = {"code": "the-code", "state": STATE}
@@ -24,6 +25,17 @@ GOOD = {"code": "the-code", "state": STATE}
 async def listener() -> AsyncIterator[Listener]:
     async with listening(STATE, [free_port()]) as running:
         yield running
+
+
+@pytest.fixture
+async def loop_errors() -> AsyncIterator[list[object]]:
+    """Errors that no task handled; asyncio would print them on the user's terminal."""
+    errors: list[object] = []
+    loop = asyncio.get_running_loop()
+    before = loop.get_exception_handler()
+    loop.set_exception_handler(lambda _loop, context: errors.append(context))
+    yield errors
+    loop.set_exception_handler(before)
 
 
 async def get(listener: Listener, path: str = "/callback", **parameters: str) -> httpx.Response:
@@ -147,26 +159,47 @@ async def test_a_request_with_a_foreign_host_header_does_not_end_the_wait(
     ],
 )
 async def test_a_malformed_request_does_not_end_the_wait(
-    listener: Listener, request_: bytes, status: bytes
+    listener: Listener, loop_errors: list[object], request_: bytes, status: bytes
 ) -> None:
     response = await send_raw(listener, request_.replace(b"%d", str(listener.port).encode()))
     assert response.startswith(b"HTTP/1.1 " + status) or (status == b"431" and response == b"")
     await get(listener, **GOOD)
     assert await listener.code(1) == "the-code"
+    assert loop_errors == []
 
 
-async def test_incomplete_requests_do_not_block_the_callback(listener: Listener) -> None:
+async def test_incomplete_requests_do_not_block_the_callback(
+    listener: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A request is not closed for the time that it takes.
+    monkeypatch.setattr(loopback, "HEAD_SECONDS", 3600.0)
+    readers: list[asyncio.StreamReader] = []
     async with contextlib.AsyncExitStack() as stack:
         for number in range(3 * MAX_CONNECTIONS):
-            _, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+            reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+            readers.append(reader)
             stack.callback(writer.close)
             writer.write(b"GET /call" if number % 2 else b"")
         # Connections are accepted in order, so all of them are served by now.
         await get(listener, "/favicon.ico")
         assert len(listener._open) <= MAX_CONNECTIONS
+        with contextlib.suppress(ConnectionError):
+            oldest = await asyncio.wait_for(readers[0].read(), PATIENCE_SECONDS)
+            assert oldest == b"", "the oldest connection was closed"
         response = await get(listener, **GOOD)
         assert response.status_code == 200
         assert await listener.code(1) == "the-code"
+
+
+async def test_a_request_that_is_not_completed_in_time_is_closed(
+    listener: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loopback, "HEAD_SECONDS", 0.01)
+    reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+    writer.write(b"GET /call")
+    assert await reader.read() == b""
+    writer.close()
+    await eventually(lambda: listener._open == {})
 
 
 async def test_a_callback_counts_when_the_browser_disconnects_before_the_response(
@@ -220,10 +253,8 @@ async def test_a_wait_without_a_callback_times_out(listener: Listener) -> None:
     assert stopped.value.verdict == "callback_timeout"
 
 
-async def test_idle_connections_are_closed_without_an_error() -> None:
+async def test_idle_connections_are_closed_without_an_error(loop_errors: list[object]) -> None:
     """Browsers open connections that they do not use."""
-    errors: list[object] = []
-    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: errors.append(context))
     async with listening(STATE, [free_port()]) as running:
         idle = [await asyncio.open_connection("127.0.0.1", running.port) for _ in range(3)]
         idle[1][1].write(b"GET /callback")
@@ -233,4 +264,4 @@ async def test_idle_connections_are_closed_without_an_error() -> None:
         with contextlib.suppress(ConnectionError):
             assert await asyncio.wait_for(reader.read(), 60) == b""
         writer.close()
-    assert errors == []
+    assert loop_errors == []
