@@ -118,7 +118,7 @@ async def _direct_get(
         return await subscription.next_msg(REPLY_SECONDS)
 
     try:
-        message = await connection.wait_unless_refused(subject, first())
+        message = await connection.refusals.wait_unless_refused(subject, first())
         while True:
             headers = message.headers or {}
             if "Nats-Sequence" in headers:

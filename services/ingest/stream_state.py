@@ -27,4 +27,5 @@ async def stream_state(
     """
     with available(connection):
         request = connection.js.stream_info(stream, subjects)
-        return (await connection.wait_unless_refused(f"{API}.STREAM.INFO.{stream}", request)).state
+        info = await connection.refusals.wait_unless_refused(f"{API}.STREAM.INFO.{stream}", request)
+        return info.state

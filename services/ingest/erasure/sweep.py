@@ -197,7 +197,7 @@ async def _sequence_range(connection: Connection, stream: StreamName) -> tuple[i
     """First and last sequence of a stream; the last is 0 if the stream does not exist."""
     try:
         subject, request = f"{API}.STREAM.INFO.{stream}", connection.js.stream_info(stream)
-        state = (await connection.wait_unless_refused(subject, request)).state
+        state = (await connection.refusals.wait_unless_refused(subject, request)).state
     except js_errors.NotFoundError:
         # The service that owns the stream was never started here.
         return 1, 0

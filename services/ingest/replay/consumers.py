@@ -116,7 +116,7 @@ class ReplayConsumers:
             Unavailable: JetStream does not answer.
         """
         with available(self._link):
-            info = await self._link.wait_unless_refused(
+            info = await self._link.refusals.wait_unless_refused(
                 f"{API}.CONSUMER.INFO.{StreamName.EVENTS}.{durable}",
                 self._link.js.consumer_info(StreamName.EVENTS, durable),
             )
@@ -148,7 +148,7 @@ class ReplayConsumers:
     async def _list(self) -> list[ConsumerInfo]:
         with available(self._link):
             try:
-                return await self._link.wait_unless_refused(
+                return await self._link.refusals.wait_unless_refused(
                     f"{API}.CONSUMER.LIST.{StreamName.EVENTS}",
                     list_consumers(self._link.js, StreamName.EVENTS),
                 )

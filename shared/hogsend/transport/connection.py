@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Mapping
 
 import nats.errors
 from nats.aio.client import Client
@@ -51,8 +50,6 @@ MAX_CONNECT_ERRORS = 32
 _PING_SECONDS = 5
 _DEFAULT_MAX_PAYLOAD = 1024 * 1024
 
-T = TypeVar("T")
-
 Observer = Callable[[str, str], None]
 Hook = Callable[[], Awaitable[None]]
 
@@ -87,10 +84,10 @@ class Connection:
         self._tls = tls
         self.user = user
         self.client: NatsClient = TlsClient() if tls is not None else NatsClient()
-        self.js: JetStreamContext = FailFastJetStream(self.client, self.wait_unless_refused)
         self.publisher = Publisher(self.client)
-        self.observe: Observer = observer or (lambda _event, _detail: None)
         self.refusals = Refusals(user, self.publisher)
+        self.js: JetStreamContext = FailFastJetStream(self.client, self.refusals)
+        self.observe: Observer = observer or (lambda _event, _detail: None)
         self._resubscriber = Resubscriber(
             self.client, self.refusals, flush=self.flush, on_granted=self._on_granted
         )
@@ -363,32 +360,9 @@ class Connection:
                 `seconds`.
         """
         request = self.client.request(subject, body, timeout=seconds, headers=headers)
-        return await self.wait_unless_refused(subject, request, seconds=seconds + WRITE_SECONDS)
-
-    async def wait_unless_refused(
-        self, subject: str, request: Coroutine[Any, Any, T], *, seconds: float | None = None
-    ) -> T:
-        """Await a call of nats-py that sends a request to `subject`, and fail fast at a refusal.
-
-        Raises:
-            Forbidden: this NATS user may not publish to `subject`, or not receive replies. nats-py
-                would time out instead.
-            nats.errors.TimeoutError: it took longer than `seconds`.
-        """
-        if self.refusals.is_inbox_refused:
-            request.close()
-            raise self.refusals.error(subject)
-        refusal, reply = self.refusals.of(subject), asyncio.ensure_future(request)
-        waiting: set[asyncio.Future[Any]] = {reply, refusal}
-        try:
-            await asyncio.wait(waiting, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-            if reply.done():
-                return reply.result()
-        finally:
-            reply.cancel()
-        if refusal.done():
-            raise self.refusals.error(subject)
-        raise nats.errors.TimeoutError
+        return await self.refusals.wait_unless_refused(
+            subject, request, seconds=seconds + WRITE_SECONDS
+        )
 
     async def request_many(self, subject: str, *, seconds: float) -> list[bytes]:
         """Send one request to every subscriber of `subject`, and collect replies for `seconds`.
@@ -439,7 +413,7 @@ class Connection:
                 await self.request_raw(subject, b"", seconds=MANAGEMENT_SECONDS)
             except (Forbidden, nats.errors.NoRespondersError):
                 return self.js
-            self._own_js = FailFastJetStream(self.client, self.wait_unless_refused, prefix=OWN_API)
+            self._own_js = FailFastJetStream(self.client, self.refusals, prefix=OWN_API)
         return self._own_js
 
     def _request_headers(self, given: Mapping[str, str] | None) -> dict[str, str] | None:

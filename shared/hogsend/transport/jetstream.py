@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, TypeAlias
+from typing import Any
 
 from nats.aio.client import Client
 from nats.js import JetStreamContext
@@ -11,13 +10,10 @@ from nats.js.api import DEFAULT_PREFIX
 
 from hogsend.contract.errors import Forbidden
 from hogsend.transport.errors import RequestRefused
+from hogsend.transport.refusals import Refusals
 
 MANAGEMENT_SECONDS = 10.0
 """Limit for requests that create or change a stream or consumer: JetStream waits for its disk."""
-
-_Reply: TypeAlias = dict[str, Any]
-WaitUnlessRefused: TypeAlias = Callable[[str, Coroutine[Any, Any, _Reply]], Awaitable[_Reply]]
-"""Awaits a request to a subject, or raises `Forbidden`: `Connection.wait_unless_refused`."""
 
 
 class FailFastJetStream(JetStreamContext):
@@ -30,22 +26,28 @@ class FailFastJetStream(JetStreamContext):
     def __init__(
         self,
         client: Client,
-        wait_unless_refused: WaitUnlessRefused,
+        refusals: Refusals,
         *,
         prefix: str = DEFAULT_PREFIX,
     ) -> None:
-        """Send requests below `prefix` on `client`, which may connect later."""
+        """Send requests below `prefix` on `client`, which may connect later.
+
+        Args:
+            client: sends the requests.
+            refusals: of the connection that has this client.
+            prefix: of the requests' subjects.
+        """
         super().__init__(client, prefix=prefix, timeout=MANAGEMENT_SECONDS)
-        self._wait_unless_refused = wait_unless_refused
+        self._refusals = refusals
 
     async def _api_request(
         self,
         req_subject: str,
         req: bytes = b"",
         timeout: float = MANAGEMENT_SECONDS,  # noqa: ASYNC109 - nats-py has it
-    ) -> _Reply:
+    ) -> dict[str, Any]:
         request = super()._api_request(req_subject, req, timeout)
         try:
-            return await self._wait_unless_refused(req_subject, request)
+            return await self._refusals.wait_unless_refused(req_subject, request)
         except Forbidden as error:
             raise RequestRefused(str(error)) from error

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import re
-from typing import TypeAlias
+from collections.abc import Coroutine
+from typing import Any, TypeAlias, TypeVar
 from weakref import WeakValueDictionary
+
+import nats.errors
 
 from hogsend.contract.consumers import unmapped
 from hogsend.contract.errors import Forbidden
@@ -24,6 +27,8 @@ _ESCAPE = re.compile(r"\\(?:x([0-9a-f]{2})|u(000[0-9a-f]{5}|[0-9a-f]{4})|(.))", 
 """An escape sequence of Go (`%q`), after nats-py has made the text lower case: `\\U` has become
 `\\u`, and `\\u` with three zeros was an escape of eight digits."""
 _LETTERS = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
+
+T = TypeVar("T")
 
 _Futures: TypeAlias = WeakValueDictionary[str, asyncio.Future[None]]
 """Futures of the calls that wait for a refusal, by subject in lower case."""
@@ -74,6 +79,31 @@ class Refusals:
                 "replies"
             )
         return Forbidden(f"NATS user {str(self._user)!r} may not publish to {subject}")
+
+    async def wait_unless_refused(
+        self, subject: str, request: Coroutine[Any, Any, T], *, seconds: float | None = None
+    ) -> T:
+        """Await a call of nats-py that sends a request to `subject`, and fail fast at a refusal.
+
+        Raises:
+            Forbidden: this NATS user may not publish to `subject`, or not receive replies. nats-py
+                would time out instead.
+            nats.errors.TimeoutError: it took longer than `seconds`.
+        """
+        if self.is_inbox_refused:
+            request.close()
+            raise self.error(subject)
+        refusal, reply = self.of(subject), asyncio.ensure_future(request)
+        waiting: set[asyncio.Future[Any]] = {reply, refusal}
+        try:
+            await asyncio.wait(waiting, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            if reply.done():
+                return reply.result()
+        finally:
+            reply.cancel()
+        if refusal.done():
+            raise self.error(subject)
+        raise nats.errors.TimeoutError
 
     def process_error(self, text: str) -> None:
         """End the calls that an error of the server is about, if it is a refusal."""

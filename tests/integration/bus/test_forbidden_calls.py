@@ -112,7 +112,7 @@ async def test_a_refused_request_of_nats_pys_jetstream_fails_at_once(
     servers: Servers, prefix: str
 ) -> None:
     async with connected(servers, User.GATEWAY) as connection, asyncio.timeout(LONG / 4):
-        own = FailFastJetStream(connection.client, connection.wait_unless_refused, prefix=OWN_API)
+        own = FailFastJetStream(connection.client, connection.refusals, prefix=OWN_API)
         js = connection.js if prefix == API else own
         # nats-py alone waits for this long, and then raises a timeout.
         js._timeout = LONG

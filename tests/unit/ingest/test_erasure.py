@@ -658,7 +658,7 @@ class Unanswered:
     connected = True
 
     def __init__(self, error: Exception) -> None:
-        self.js = self
+        self.js = self.refusals = self
         self._error = error
 
     async def stream_info(self, _stream: StreamName) -> None:
