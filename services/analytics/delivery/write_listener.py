@@ -13,8 +13,9 @@ from hogsend.contract.persons import EVENT_CAPTURED
 from hogsend.contract.streams import StreamName
 from hogsend.service.metrics import FAILURES
 from hogsend.service.requester import is_delivered
-from hogsend.transport.connection import Connection, pending_bytes_limit
+from hogsend.transport.connection import Connection
 from hogsend.transport.errors import UNREACHABLE
+from hogsend.transport.pending_bytes import pending_bytes_limit
 from services.analytics.delivery.write_recorder import (
     PublishedMessage,
     WriteRecorder,

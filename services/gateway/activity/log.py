@@ -21,6 +21,7 @@ from hogsend.service import metrics
 from hogsend.service.activity import level, total
 from hogsend.service.discovery import Stats
 from hogsend.transport.connection import Connection
+from hogsend.transport.scatter_gather import request_many
 from services.gateway.activity.documents import ActivityReport, Instances, Point, Series
 from services.gateway.activity.rates import Reply, Snapshot, point
 from services.gateway.webhooks.refusals import REFUSED
@@ -123,7 +124,7 @@ class ActivityLog:
         if time.monotonic() < self._not_before:
             return {}
         try:
-            bodies = await self._bus.request_many(ACTIVITY_SUBJECT, seconds=self._seconds)
+            bodies = await request_many(self._bus, ACTIVITY_SUBJECT, seconds=self._seconds)
         except Unavailable as error:
             metrics.FAILURES.labels("activity", error.code).inc()
             log.debug("the activity of the services is not known", reason=str(error))

@@ -8,7 +8,6 @@ import ssl
 from collections.abc import Awaitable, Callable, Mapping
 
 import nats.errors
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 
@@ -29,10 +28,6 @@ from hogsend.transport.resubscriber import Resubscriber
 from hogsend.transport.server_version import version_problem
 from hogsend.transport.tls import TlsClient, client_context
 from hogsend.transport.typed_requests import encode_request, read_reply
-
-PENDING_BYTES = 8 * 1024 * 1024
-"""Byte limit of a push subscription's pending queue in nats-py. One message of any size still fits.
-Beyond the limit nats-py drops messages, so a request that arrives then times out at its caller."""
 
 WRITE_SECONDS = 1.0
 """How long a request may wait to be written, on top of its deadline: nats-py's timeout starts after
@@ -364,36 +359,6 @@ class Connection:
             subject, request, seconds=seconds + WRITE_SECONDS
         )
 
-    async def request_many(self, subject: str, *, seconds: float) -> list[bytes]:
-        """Send one request to every subscriber of `subject`, and collect replies for `seconds`.
-
-        Raises:
-            Unavailable: NATS cannot be reached.
-            Forbidden: this NATS user may not send that request.
-        """
-        replies: list[bytes] = []
-
-        async def on_reply(message: Msg) -> None:
-            # Without a subscriber, the server replies with a status and no body.
-            if message.data:
-                replies.append(message.data)
-
-        inbox = self.client.new_inbox()
-        unsubscribe = await self.listen(
-            inbox, on_reply, pending_bytes=pending_bytes_limit(self.client)
-        )
-        refusal = self.refusals.of(subject)
-        try:
-            await self.client.publish(subject, b"", reply=inbox)
-            await asyncio.wait({refusal}, timeout=seconds)
-        except UNREACHABLE as error:
-            raise Unavailable("NATS did not accept the request") from error
-        finally:
-            await unsubscribe()
-        if refusal.done():
-            raise self.refusals.error(subject)
-        return replies
-
     async def js_for(self, stream: str) -> JetStreamContext:
         """Return the JetStream API with which Hogsend's services manage consumers of `stream`.
 
@@ -461,8 +426,3 @@ class Connection:
     async def _run_reconnect_hooks(self) -> None:
         for hook in self._reconnect_hooks:
             await hook()
-
-
-def pending_bytes_limit(client: Client) -> int:
-    """Return the byte limit of a subscription's pending queue; nats-py's default is 128 MiB."""
-    return PENDING_BYTES + client.max_payload

@@ -31,6 +31,7 @@ from hogsend.service.router import ServiceRouter
 from hogsend.service.subscribers import batches
 from hogsend.service.subscribers.requests import RequestSubscriber
 from hogsend.transport.connection import Connection
+from hogsend.transport.scatter_gather import request_many
 from hogsend.transport.typed_requests import encode_request
 from tests.integration.harness import connected
 from tests.servers import Servers
@@ -295,15 +296,15 @@ async def test_the_gateway_reads_the_activity_of_every_process_and_other_users_m
     ):
 
         async def have_both_replied() -> bool:
-            replies = await gateway.request_many(ACTIVITY_SUBJECT, seconds=0.2)
+            replies = await request_many(gateway, ACTIVITY_SUBJECT, seconds=0.2)
             stats = [msgspec.json.decode(answer, type=Stats) for answer in replies]
             assert all(each.data == Activity() for each in stats)
             return {each.id for each in stats} == {first.instance, second.instance}
 
         await eventually(have_both_replied)
         with pytest.raises(Forbidden):
-            await other.request_many(ACTIVITY_SUBJECT, seconds=60)
-    assert await gateway.request_many(ACTIVITY_SUBJECT, seconds=0.1) == []
+            await request_many(other, ACTIVITY_SUBJECT, seconds=60)
+    assert await request_many(gateway, ACTIVITY_SUBJECT, seconds=0.1) == []
 
 
 async def test_messages_are_batched_and_a_single_message_is_delivered_at_once(

@@ -142,8 +142,8 @@ class Services:
         self.fails: HogsendError | None = None
         self.queries = 0
 
-    async def request_many(self, subject: str, *, seconds: float) -> list[bytes]:
-        assert (subject, seconds) == ("$SRV.STATS", 1.0)
+    async def request_many(self, bus: object, subject: str, *, seconds: float) -> list[bytes]:
+        assert (bus, subject, seconds) == (self, "$SRV.STATS", 1.0)
         self.queries += 1
         if self.fails is not None:
             raise self.fails
@@ -162,7 +162,8 @@ def services() -> Services:
 
 
 @pytest.fixture
-def activity(services: Services) -> ActivityLog:
+def activity(services: Services, monkeypatch: pytest.MonkeyPatch) -> ActivityLog:
+    monkeypatch.setattr(log, "request_many", services.request_many)
     bus: Any = services
     return ActivityLog(bus, own=lambda: gateway_figures(7))
 

@@ -30,7 +30,7 @@ from hogsend.service.subscribers.internals import (
     only_wraps_handlers,
     subscriber_parts,
 )
-from hogsend.transport.connection import pending_bytes_limit
+from hogsend.transport.pending_bytes import pending_bytes_limit
 
 if TYPE_CHECKING:
     from faststream.nats.configs import NatsBrokerConfig
