@@ -7,7 +7,7 @@ from typing import Literal
 
 from cli.admin.errors import AdminError
 from cli.confirmation import confirm, require_terminal
-from cli.console import out, print_hanging, print_json
+from cli.console import err, out, print_hanging, print_json
 from cli.errors import CommandError
 from cli.exit_codes import ExitCode
 from cli.flags import Flag
@@ -17,6 +17,11 @@ from cli.server_options import DEFAULT_SERVER, Server, request
 _QUESTION = (
     "Delete the credential and its webhook secret? Webhooks are refused until PostHog is connected "
     "again, unless POSTHOG_WEBHOOK_SECRET is set."
+)
+
+_NOTE = (
+    "webhooks are refused from now on, unless POSTHOG_WEBHOOK_SECRET is set. To end the "
+    "deliveries, disable the webhook destination in PostHog"
 )
 
 
@@ -60,4 +65,5 @@ def disconnect(
         print_json(deleted)
     else:
         print_hanging(out, ("deleted ", "bold green"), f"the credential of {provider}")
+        print_hanging(err, ("note: ", "bold yellow"), _NOTE)
     return ExitCode.OK

@@ -38,7 +38,9 @@ def test_disconnect_without_a_terminal_needs_yes(disconnect: Any, hogsend: FakeH
     assert disconnect("posthog").code == 2
     assert disconnect("posthog", "--json").code == 2
     assert hogsend.lines == []
-    assert disconnect("posthog", "--yes").out == "deleted the credential of posthog\n"
+    outcome = disconnect("posthog", "--yes")
+    assert outcome.out == "deleted the credential of posthog\n"
+    assert "disable the webhook destination in PostHog" in outcome.err
     assert disconnect("posthog", "--yes", "--json").json == {"deleted": True}
 
 
