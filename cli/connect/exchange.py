@@ -82,5 +82,5 @@ def _failed(problem: str) -> ConnectError:
     return ConnectError(
         Verdict.EXCHANGE_FAILED,
         f"the sign-in could not be completed: {problem}",
-        hint="run `hogsend connect posthog` again; a code can be used once, within a minute",
+        hint="run `hogsend connect posthog` again; a code can be used once, and for a few minutes",
     )
