@@ -215,6 +215,19 @@ def test_an_incomplete_export_leaves_the_earlier_file_unchanged(
     assert "cannot be written" in unwritable.err
 
 
+def test_a_refused_export_is_reported_with_the_servers_reason_and_not_written(
+    contacts: Any, hogsend: FakeHogsend, tmp_path: Path
+) -> None:
+    hogsend.responses[SHOW] = CannedResponse(200, {"contacts": [CONTACT]})
+    hogsend.responses[EXPORT] = CannedResponse(403, {"error": "Forbidden: insufficient scope"})
+    file = tmp_path / "ada.json"
+    for arguments in ((), ("--output", str(file))):
+        outcome = contacts("export", "ben+1@b.com", *arguments)
+        assert (outcome.code, outcome.out) == (1, "")
+        assert "insufficient scope" in outcome.err
+    assert not file.exists()
+
+
 def test_an_export_replaces_a_file_but_not_a_symlink_or_a_pipe(
     contacts: Any, hogsend: FakeHogsend, tmp_path: Path
 ) -> None:

@@ -111,6 +111,8 @@ class FakeMessage:
         self.stream.journal.append(Fact("ack", self.position))
 
     async def nak(self, seconds: float) -> None:
+        if self.broken:
+            raise Unavailable("the broker is not connected")
         self.naks.append(seconds)
 
     async def publish_dead_letter(
