@@ -258,6 +258,8 @@ class FakeSource(Source):
         self.history_hangs = False
         self.only: set[str] | None = None
         """Names of the events to send; None for all."""
+        self.renamed: dict[str, str] = {}
+        """Names under which events are captured, by the names in the messages."""
         self.stored: tuple[int, set[str] | None] = (0, None)
         """The stored configuration: a revision, and `only`."""
         self._revision = 0
@@ -280,14 +282,15 @@ class FakeSource(Source):
             return None
         if self.only is not None and event["name"] not in self.only:
             return None
-        match event["name"]:
+        name = self.renamed.get(event["name"], event["name"])
+        match name:
             case "malformed":
                 raise Unprocessable("malformed", "not an event")
             case "skipped":
                 raise Skipped
         return Captured(
             uuid=UUID(int=message.position),
-            event=event["name"],
+            event=name,
             distinct_id=event["person"],
             timestamp=message.queued_at,
             properties={},

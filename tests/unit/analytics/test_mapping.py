@@ -174,6 +174,12 @@ def test_case_137_a_semantic_link_is_captured_under_its_own_name() -> None:
     assert captured("email.action", event="x", properties=None, userId="u_1").properties == OURS
 
 
+@pytest.mark.parametrize("name", [None, "", 7])
+def test_a_semantic_link_without_the_name_of_its_event_is_refused(name: object) -> None:
+    with pytest.raises(NoIdentity, match="without the event"):
+        mapped("email.action", event=name, userId="u_1")
+
+
 def test_case_138_the_digest_is_skipped() -> None:
     assert mapped("impact.digest", userId="u_1") is None
 

@@ -174,6 +174,21 @@ async def test_a_configuration_change_applies_to_the_next_attempt(delivery: Deli
 
 
 @on_virtual_time
+async def test_the_next_attempt_sends_an_event_as_the_new_configuration_maps_it(
+    delivery: Delivery,
+) -> None:
+    delivery.capture.judge = lambda _names: BUSY
+    async with delivery.running():
+        await delivery.deliver(delivery.event(1, "u_1", "a"), delivery.event(2, "u_2", "b"))
+        delivery.source.renamed = {"a": "renamed", "b": "skipped"}
+        delivery.source.stored = (1, None)
+        delivery.capture.judge = lambda _names: None
+        await asyncio.sleep(60)
+    assert delivery.capture.attempts[1:] == [["renamed"]]
+    assert ("2", "discarded", 1) in delivery.source.statuses()
+
+
+@on_virtual_time
 async def test_an_event_erased_while_queued_is_neither_sent_nor_a_dead_letter(
     delivery: Delivery,
 ) -> None:

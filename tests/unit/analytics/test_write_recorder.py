@@ -196,6 +196,30 @@ async def test_while_the_project_is_unknown_a_write_counts() -> None:
 
 
 @on_virtual_time
+async def test_a_read_waits_for_a_write_that_is_being_recorded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World(syncing())
+    may_reply, read_all = asyncio.Event(), world.store.all
+
+    async def reply_late() -> Any:
+        await may_reply.wait()
+        return await read_all()
+
+    monkeypatch.setattr(world.store, "all", reply_late)
+    body = {"data": {"externalId": "u_42", "properties": {"plan": "pro"}}}
+    recording = asyncio.create_task(world.receive("engagement.contact.updated", body))
+    await settle()
+    reading = asyncio.create_task(world.writes.wait_until_recorded())
+    await settle()
+    assert not reading.done()
+    may_reply.set()
+    await asyncio.gather(recording, reading)
+    assert world.visible_properties() == {"plan": "pro"}
+    assert now() == 0, "the read did not wait until its timeout"
+
+
+@on_virtual_time
 async def test_without_postgresql_the_cached_destinations_count() -> None:
     world = World(syncing())
     await world.receive(
