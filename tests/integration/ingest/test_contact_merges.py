@@ -19,7 +19,7 @@ from hogsend.contract.errors import NotFound, Unavailable
 from hogsend.contract.events import ListEvents
 from hogsend.service.database import Database
 from services.ingest.app import MIGRATIONS
-from services.ingest.contacts import moving, storage
+from services.ingest.contacts import merges, moving, storage
 from services.ingest.contacts.contact import Contact
 from services.ingest.contacts.merges import ContactMerges
 from services.ingest.erasure.jobs import ErasureJobs
@@ -227,6 +227,23 @@ async def test_a_split_moves_an_event_that_happened_before_the_merge_and_arrived
     await people.merges.split(merge.id)
     page = await people.listed.page(ListEvents(user_id="ben"))
     assert {event.contact_key for event in page.events} == {"ben"}
+
+
+async def test_a_split_moves_an_event_that_arrived_while_it_moved_the_others(
+    people: People, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await people.merge_anna_and_ben()
+    (merge,) = (await people.contact("anna")).merges
+    move_events = moving.move_events
+
+    async def move_before_another_arrives(database: Database, merge_id: int) -> None:
+        await move_events(database, merge_id)
+        await people.save(event_of("ben"))
+
+    monkeypatch.setattr(merges, "move_events", move_before_another_arrives)
+    await people.merges.split(merge.id)
+    page = await people.listed.page(ListEvents(user_id="ben"))
+    assert [event.contact_key for event in page.events] == ["ben", "ben"]
 
 
 async def test_a_split_restores_both_contacts(people: People) -> None:
