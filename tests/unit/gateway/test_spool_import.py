@@ -1,0 +1,134 @@
+"""The spool of version 0.1, a SQLite database, is imported at the start."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sqlite3
+from pathlib import Path
+from unittest.mock import Mock
+
+import msgspec
+import pytest
+from structlog.testing import capture_logs
+
+from services.gateway.webhooks.spool import adoption
+from services.gateway.webhooks.spool.set_aside import NAME as SET_ASIDE_DIRECTORY
+from services.gateway.webhooks.spool.spool import Spool
+from tests.unit.gateway.spooling import (
+    BIG,
+    damaged_places,
+    drained,
+    files,
+    ids,
+    names_in,
+    set_aside,
+    webhook,
+)
+
+
+def sqlite_spool(directory: Path, count: int) -> Path:
+    """Write a SQLite spool as version 0.1 left it."""
+    path = directory / "webhooks.sqlite3"
+    with sqlite3.connect(path) as connection:
+        connection.execute(
+            "CREATE TABLE spool (position INTEGER PRIMARY KEY AUTOINCREMENT, size INTEGER NOT NULL,"
+            " delivery BLOB NOT NULL, refused TEXT) STRICT"
+        )
+        connection.executemany(
+            "INSERT INTO spool (size, delivery) VALUES (1, ?)",
+            [(msgspec.msgpack.encode(webhook(number, 500)),) for number in range(count)],
+        )
+    connection.close()
+    return path
+
+
+async def test_the_spool_of_an_earlier_version_is_imported(tmp_path: Path) -> None:
+    path = sqlite_spool(tmp_path, 20)
+    spool = Spool(tmp_path, BIG)
+    assert await drained(spool) == [f"id-{number}" for number in range(20)]
+    await spool.close()
+    assert not path.exists()
+    assert files(tmp_path) == []
+
+
+async def test_a_large_spool_of_an_earlier_version_is_imported_in_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adoption, "IMPORT_BYTES", 1200)
+    path = sqlite_spool(tmp_path, 20)
+    spool = Spool(tmp_path, BIG)
+    assert await drained(spool) == [f"id-{number}" for number in range(20)]
+    await spool.close()
+    assert not path.exists()
+
+
+async def test_invalid_rows_of_an_earlier_version_are_set_aside(tmp_path: Path) -> None:
+    path = sqlite_spool(tmp_path, 2)
+    with sqlite3.connect(path) as connection:
+        connection.execute("DROP TABLE spool")
+        connection.execute("CREATE TABLE spool (position INTEGER PRIMARY KEY, delivery)")
+        rows = [(1, None), (2, "text"), (3, 7), (4, msgspec.msgpack.encode(webhook(4)))]
+        connection.executemany("INSERT INTO spool VALUES (?, ?)", rows)
+    connection.close()
+    spool = Spool(tmp_path, BIG)
+    assert await drained(spool) == ["id-4"]
+    assert set_aside(spool) == 1
+    await spool.close()
+
+
+@pytest.mark.parametrize("at", [0, 3 * 4096])
+async def test_a_damaged_spool_of_an_earlier_version_is_set_aside(tmp_path: Path, at: int) -> None:
+    path = sqlite_spool(tmp_path, 40)
+    data = bytearray(path.read_bytes())
+    data[at : at + 4096] = b"\xff" * 4096
+    path.write_bytes(data)
+    before = damaged_places()
+    spool = Spool(tmp_path, BIG)
+    assert damaged_places() > before
+    await spool.append(webhook(99))
+    assert (await drained(spool))[-1] == "id-99"
+    assert names_in(tmp_path / SET_ASIDE_DIRECTORY) == ["webhooks.sqlite3"]
+    await spool.close()
+
+
+@pytest.mark.parametrize(("number", "aside"), [(errno.EACCES, 1), (errno.EMFILE, 0)])
+async def test_a_spool_of_an_earlier_version_that_cannot_be_opened_is_imported_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, aside: int
+) -> None:
+    path, before = sqlite_spool(tmp_path, 2), damaged_places()
+    os_open = os.open
+
+    def refused(opened_path: os.PathLike[str], *arguments: int) -> int:
+        if Path(opened_path) == path:
+            raise OSError(number, os.strerror(number))
+        return os_open(opened_path, *arguments)
+
+    with monkeypatch.context() as denied, capture_logs() as lines:
+        denied.setattr(os, "open", refused)
+        # The error that SQLite reports for such a file.
+        denied.setattr(sqlite3, "connect", Mock(side_effect=sqlite3.OperationalError("unable")))
+        spool = Spool(tmp_path, BIG)
+        await spool.adopt()
+    assert (path.exists(), spool.count, set_aside(spool)) == (True, 0, aside)
+    assert [line["file"] for line in lines if line["log_level"] == "error"] == [str(path)] * aside
+    assert damaged_places() == before
+    # After the file was given to the gateway's user, or descriptors were freed.
+    await spool.adopt()
+    assert (await drained(spool), set_aside(spool)) == (["id-0", "id-1"], 0)
+    await spool.close()
+
+
+async def test_the_spool_of_an_earlier_version_is_not_imported_while_that_version_runs(
+    tmp_path: Path,
+) -> None:
+    path = sqlite_spool(tmp_path, 1)
+    running = sqlite3.connect(path)
+    running.execute("PRAGMA locking_mode=EXCLUSIVE")
+    running.execute("BEGIN EXCLUSIVE")
+    spool = Spool(tmp_path, BIG)
+    assert (spool.count, set_aside(spool)) == (0, 0)
+    running.close()
+    await spool.adopt()
+    assert await ids(spool) == ["id-0"]
+    await spool.close()
