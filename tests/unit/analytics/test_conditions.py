@@ -24,7 +24,7 @@ from services.analytics.conditions.evaluation import (
     holds,
 )
 from tests.unit.analytics.fakes import FakeContacts, FakePersons
-from tests.unit.analytics.test_person_reader import reading
+from tests.unit.analytics.person_reading import reading
 from tests.virtual_time import now, on_virtual_time
 
 BAG: dict[str, Any] = {

@@ -38,12 +38,7 @@ from hogsend.contract.errors import InvalidRequest, NotFound, Unavailable
 from hogsend.contract.flags import ANALYTICS_FLAGS, Flags, GetFlags
 from hogsend.contract.headers import format_time
 from hogsend.contract.health import ANALYTICS_HEALTH
-from hogsend.contract.persons import (
-    ANALYTICS_PERSON,
-    ANALYTICS_TIMEZONE,
-    GetPerson,
-    GetTimezone,
-)
+from hogsend.contract.persons import ANALYTICS_PERSON, ANALYTICS_TIMEZONE, GetPerson, GetTimezone
 from hogsend.contract.registry import endpoints
 from hogsend.contract.users import User
 from hogsend.service.broker import ServiceBroker
@@ -63,8 +58,8 @@ from tests.offline_broker import ask
 from tests.unit.analytics.delivery_fakes import FakeCapture, FakeStreams, write_recorder
 from tests.unit.analytics.fake_destinations import FakeStore, destination
 from tests.unit.analytics.fakes import FakeCredentials, FakeLink, FakePostHog
+from tests.unit.analytics.person_reading import reading
 from tests.unit.analytics.test_destination_service import FakeConsumers
-from tests.unit.analytics.test_person_reader import reading
 from tests.waiting import eventually
 
 EGRESS = EgressPolicy.of(())

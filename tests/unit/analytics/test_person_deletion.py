@@ -17,7 +17,7 @@ from sandbox.instance import Instance
 from sandbox.options import Options
 from services.analytics.persons import deletion
 from tests.unit.analytics.fakes import HOST
-from tests.unit.analytics.test_person_reader import PLAN, PUBLISHED, reading, written
+from tests.unit.analytics.person_reading import PLAN, PUBLISHED, reading, written
 from tests.virtual_time import now, on_virtual_time, settle
 
 DELETION = "/api/projects/4242/persons/bulk_delete/"
