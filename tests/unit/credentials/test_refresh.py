@@ -6,10 +6,7 @@ Acceptance cases 78 to 91 that are about the refresh itself.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import msgspec
 import pytest
@@ -20,43 +17,12 @@ from hogsend.contract.credentials import DerivedPayload
 from hogsend.contract.credentials import token_digest as digest
 from hogsend.contract.errors import Unavailable
 from services.credentials import refresh as refresh_module
-from services.credentials.refresh import CHECK_SECONDS, Refresher
+from services.credentials.refresh import Refresher
 from services.credentials.refresh_schedule import BACK_OFF, GRACE, IDLE, LOST_BACK_OFF
 from services.credentials.token_endpoint import RefreshFailed
 from tests.unit.credentials.conftest import Driver, Replica
-from tests.unit.credentials.fakes import FakeTokenEndpoint, ReuseDetectingEndpoint
+from tests.unit.credentials.refreshing import crash, start_refresh, warnings
 from tests.virtual_time import now, on_virtual_time
-
-
-def warnings(logs: list[Any]) -> list[Any]:
-    return [entry for entry in logs if entry["log_level"] == "warning"]
-
-
-async def start_refresh(driver: Driver, replica: Replica, rejected: str | None = None) -> Any:
-    """Start a refresh whose response does not arrive yet."""
-    driver.endpoint.responding.clear()
-    pending = asyncio.create_task(replica.token(rejected))
-    await driver.endpoint.arrived.wait()
-    return pending
-
-
-async def crash(replica: Replica, pending: asyncio.Task[Any]) -> None:
-    """End a replica during a refresh; only the database has a record of it."""
-    replica.refresher._running["posthog"].cancel()
-    with suppress(asyncio.CancelledError):
-        await pending
-
-
-async def check_until(
-    driver: Driver, replicas: Sequence[Replica], requests: Sequence[str], times: int
-) -> None:
-    """Run the replicas' periodic checks in turn, until the endpoint got `times` requests."""
-    for number in range(10_000):
-        await replicas[number % len(replicas)].refresher.refresh_due()
-        if len(requests) >= times:
-            return
-        driver.clock.advance(CHECK_SECONDS / len(replicas))
-    raise AssertionError("the replicas sent too few requests")
 
 
 @pytest.mark.parametrize(("left", "refreshed"), [(61, False), (60, True), (59, True)])
@@ -269,163 +235,6 @@ async def test_a_refresh_that_failed_was_not_interrupted(driver: Driver, replica
     assert len(driver.endpoint.requests) == 2
 
 
-@pytest.mark.parametrize("lost", [1, 2, 3, 4])
-async def test_consecutive_lost_responses_do_not_disconnect(driver: Driver, lost: int) -> None:
-    """PostHog rotated at the first attempt, and would revoke the grant for a use after 120 s."""
-    posthog = driver.endpoint = ReuseDetectingEndpoint(driver.clock)
-    await driver.put(driver.grant(left=30))
-    posthog.losing = lost
-    replicas = [driver.replica(), driver.replica(), driver.replica()]
-    await check_until(driver, replicas, posthog.requests, lost + 1)
-    grant = await driver.stored()
-    assert grant is not None
-    assert grant.refresh_token == "phr_1"
-    assert not posthog.revoked
-
-
-async def test_an_outage_in_which_every_response_is_lost_ends_connected(driver: Driver) -> None:
-    """Several attempts follow within the 120 s after any attempt that reached PostHog."""
-    posthog = driver.endpoint = ReuseDetectingEndpoint(driver.clock)
-    await driver.put(driver.grant(left=30))
-    replicas = [driver.replica(), driver.replica()]
-    driver.endpoint = FakeTokenEndpoint()
-    driver.endpoint.failure = RefreshFailed("no answer (ReadTimeout)", response_lost=True)
-    without_responses = [driver.replica(), driver.replica()]
-    await check_until(driver, without_responses, driver.endpoint.requests, 20)
-    posthog.losing = 2
-    await check_until(driver, replicas, posthog.requests, 3)
-    assert not posthog.revoked
-    assert not (await replicas[0].credentials.status("posthog")).needs_reconnect
-
-
-@pytest.mark.parametrize(
-    "refusal",
-    [
-        RefreshFailed("HTTP 503"),
-        RefreshFailed("HTTP 429", retry_after=3600),
-        RefreshFailed("no answer (ConnectError)"),
-    ],
-    ids=str,
-)
-async def test_refusals_after_a_lost_response_are_retried_within_the_grace_period(
-    driver: Driver, refusal: RefreshFailed
-) -> None:
-    posthog = driver.endpoint = ReuseDetectingEndpoint(driver.clock)
-    await driver.put(driver.grant(left=30))
-    posthog.losing = 1
-    replicas = [driver.replica(), driver.replica()]
-    await check_until(driver, replicas, posthog.requests, 1)
-    posthog.failure = refusal
-    await check_until(driver, replicas, posthog.requests, 6)
-    posthog.failure = None
-    await check_until(driver, replicas, posthog.requests, 7)
-    assert not posthog.revoked
-    grant = await driver.stored()
-    assert grant is not None
-    assert grant.refresh_token == "phr_1"
-
-
-async def test_after_the_grace_period_a_refusal_has_its_usual_back_off(driver: Driver) -> None:
-    posthog = driver.endpoint = ReuseDetectingEndpoint(driver.clock)
-    await driver.put(driver.grant(left=30))
-    posthog.losing = 1
-    replica = driver.replica()
-    await replica.refresher.refresh_due()
-    posthog.failure = RefreshFailed("HTTP 503")
-    driver.clock.advance(GRACE.total_seconds())
-    await replica.refresher.refresh_due()
-    assert len(posthog.requests) == 2
-    driver.clock.advance(59)
-    await replica.refresher.refresh_due()
-    assert len(posthog.requests) == 2
-
-
-async def test_the_grace_period_starts_with_the_first_lost_response(driver: Driver) -> None:
-    posthog = driver.endpoint = ReuseDetectingEndpoint(driver.clock)
-    await driver.put(driver.grant(left=30))
-    posthog.losing = 1
-    replica = driver.replica()
-    await replica.refresher.refresh_due()
-    posthog.failure = RefreshFailed("HTTP 429", retry_after=3600)
-    for _ in range(GRACE // LOST_BACK_OFF + 1):
-        driver.clock.advance(LOST_BACK_OFF.total_seconds())
-        await replica.refresher.refresh_due()
-    count = len(posthog.requests)
-    driver.clock.advance(3000)
-    await replica.refresher.refresh_due()
-    assert len(posthog.requests) == count
-
-
-async def test_a_crash_among_lost_responses_does_not_disconnect(driver: Driver) -> None:
-    posthog = driver.endpoint = ReuseDetectingEndpoint(driver.clock)
-    await driver.put(driver.grant(left=30))
-    posthog.losing = 2
-    replicas = [driver.replica(), driver.replica()]
-    await check_until(driver, replicas, posthog.requests, 1)
-    driver.clock.advance(LOST_BACK_OFF.total_seconds())
-    posthog.arrived.clear()
-    await crash(replicas[0], await start_refresh(driver, replicas[0]))
-    posthog.responding.set()
-    # The remaining replica repeats the interrupted refresh at once, then the lost one.
-    await replicas[1].refresher.refresh_due()
-    assert len(posthog.requests) == 3
-    await check_until(driver, [replicas[1]], posthog.requests, 4)
-    grant = await driver.stored()
-    assert grant is not None
-    assert grant.refresh_token == "phr_1"
-    assert not posthog.revoked
-
-
-async def test_a_refresh_interrupted_soon_after_lost_responses_is_repeated_at_once(
-    driver: Driver,
-) -> None:
-    """The last lost response is older than its own back-off, but not than that of a refusal."""
-    await driver.put(driver.grant(left=30))
-    driver.endpoint.failure = RefreshFailed("no answer (ReadTimeout)", response_lost=True)
-    replica = driver.replica()
-    await replica.refresher.refresh_due()
-    driver.clock.advance(GRACE.total_seconds() - 1)
-    await replica.refresher.refresh_due()
-    assert len(driver.endpoint.requests) == 2
-    driver.endpoint.failure = None
-    driver.clock.advance(LOST_BACK_OFF.total_seconds())
-    driver.endpoint.arrived.clear()
-    await crash(replica, await start_refresh(driver, replica))
-    driver.endpoint.responding.set()
-    await driver.replica().refresher.refresh_due()
-    assert len(driver.endpoint.requests) == 4
-
-
-async def test_a_lost_response_is_not_retried_before_its_back_off(driver: Driver) -> None:
-    await driver.put(driver.grant(left=30))
-    driver.endpoint.failure = RefreshFailed("no answer (ReadTimeout)", response_lost=True)
-    replicas = [driver.replica(), driver.replica()]
-    for _ in range(3):
-        await replicas[0].token(digest("pha_0"))
-        await replicas[1].refresher.refresh_due()
-        await driver.replica().refresher.repeat_interrupted()
-    assert len(driver.endpoint.requests) == 1
-    driver.clock.advance(LOST_BACK_OFF.total_seconds())
-    # Even though the access token has not expired: PostHog may have revoked it.
-    driver.endpoint.failure = None
-    await replicas[1].refresher.refresh_due()
-    assert len(driver.endpoint.requests) == 2
-
-
-async def test_a_lost_response_is_retried_although_the_token_is_not_due(driver: Driver) -> None:
-    """PostHog rejected the access token, and rotated the refresh token in the lost attempt."""
-    posthog = driver.endpoint = ReuseDetectingEndpoint(driver.clock)
-    await driver.put(driver.grant(left=3600))
-    posthog.losing = 1
-    replica = driver.replica()
-    await replica.token(digest("pha_0"))
-    await check_until(driver, [replica], posthog.requests, 2)
-    grant = await driver.stored()
-    assert grant is not None
-    assert grant.refresh_token == "phr_1"
-    assert not posthog.revoked
-
-
 async def test_a_refused_refresh_is_not_repeated_while_the_token_is_not_due(
     driver: Driver, replica: Replica
 ) -> None:
@@ -436,20 +245,6 @@ async def test_a_refused_refresh_is_not_repeated_while_the_token_is_not_due(
     await replica.refresher.refresh_due()
     await replica.token()
     assert len(driver.endpoint.requests) == 1
-
-
-async def test_a_refused_grant_ends_the_retries_of_a_lost_response(
-    driver: Driver, replica: Replica
-) -> None:
-    await driver.put(driver.grant(left=30))
-    driver.endpoint.failure = RefreshFailed("no answer (ReadTimeout)", response_lost=True)
-    await replica.token()
-    driver.clock.advance(LOST_BACK_OFF.total_seconds())
-    driver.endpoint.failure = RefreshFailed("invalid_grant")
-    await replica.token()
-    driver.clock.advance(LOST_BACK_OFF.total_seconds())
-    await replica.token()
-    assert len(driver.endpoint.requests) == 2
 
 
 @pytest.mark.parametrize("code", ["invalid_grant", "invalid_client", "unauthorized_client"])
@@ -529,69 +324,6 @@ async def test_case_87_the_refresh_of_another_replica_is_adopted(
     assert len(driver.endpoint.requests) == 1
 
 
-async def test_case_90_a_refreshed_token_that_cannot_be_stored_is_used_and_saved_later(
-    driver: Driver, replica: Replica
-) -> None:
-    await driver.put(driver.grant(left=-5))
-    driver.store.refuses_grants = True
-    with capture_logs() as logs:
-        assert (await replica.token()).token == "pha_1"
-    assert "kept in memory" in warnings(logs)[0]["event"]
-    assert (await replica.token()).token == "pha_1"
-    assert await driver.stored() == driver.grant(left=-5)
-    driver.store.refuses_grants = False
-    await replica.refresher.refresh_due()
-    grant = await driver.stored()
-    assert grant is not None
-    assert (grant.access_token, grant.refresh_token) == ("pha_1", "phr_1")
-    assert driver.endpoint.requests == ["phr_0"]
-    assert replica.refresher.pending("posthog") is None
-
-
-async def test_a_database_failure_during_the_refresh_does_not_lose_the_token(
-    driver: Driver, replica: Replica
-) -> None:
-    await driver.put(driver.grant(left=30))
-    pending = await start_refresh(driver, replica)
-    driver.store.available = False
-    driver.endpoint.responding.set()
-    assert (await pending).token == "pha_1"
-    # Nothing can be read, so the token in memory is used until it expires.
-    assert (await replica.token()).token == "pha_1"
-    driver.clock.advance(3600)
-    with pytest.raises(Unavailable):
-        await replica.token()
-    driver.store.available = True
-    await replica.refresher.repeat_interrupted()
-    grant = await driver.stored()
-    assert grant is not None
-    assert grant.refresh_token == "phr_1"
-
-
-async def test_another_replica_does_not_refresh_while_a_grant_waits_to_be_stored(
-    driver: Driver,
-) -> None:
-    """After 120 s, a use of the previous token would make PostHog revoke the grant."""
-    posthog = driver.endpoint = ReuseDetectingEndpoint(driver.clock)
-    await driver.put(driver.grant(left=30))
-    holder, sibling = driver.replica(), driver.replica()
-    driver.store.refuses_grants = True
-    assert (await holder.token()).token == "pha_1"
-    driver.clock.advance(GRACE.total_seconds())
-    driver.store.refuses_grants = False
-    # The other replica is the first to notice that PostgreSQL accepts writes again.
-    for _ in range(3):
-        await sibling.refresher.refresh_due()
-    await sibling.refresher.repeat_interrupted()
-    assert (await sibling.credentials.status("posthog")).refresh_error is not None
-    await holder.refresher.refresh_due()
-    grant = await driver.stored()
-    assert grant is not None
-    assert grant.refresh_token == "phr_1"
-    assert (len(posthog.requests), posthog.revoked) == (1, False)
-    assert (await sibling.token()).token == "pha_1"
-
-
 async def test_a_refresh_that_a_crash_interrupted_long_ago_is_repeated_after_a_pause(
     driver: Driver, replica: Replica
 ) -> None:
@@ -606,44 +338,6 @@ async def test_a_refresh_that_a_crash_interrupted_long_ago_is_repeated_after_a_p
     driver.clock.advance(BACK_OFF.total_seconds())
     await other.refresher.refresh_due()
     assert driver.endpoint.requests == ["phr_0", "phr_0"]
-
-
-async def test_a_replaced_grant_takes_precedence_over_an_unsaved_one(
-    driver: Driver, replica: Replica
-) -> None:
-    await driver.put(driver.grant(left=30))
-    driver.store.refuses_grants = True
-    assert (await replica.token()).token == "pha_1"
-    driver.store.refuses_grants = False
-    again = driver.grant(left=3600, access_token="pha_again", refresh_token="phr_again")
-    await driver.put(again)
-    assert (await replica.token()).token == "pha_again"
-    assert await driver.stored() == again
-    assert replica.refresher.pending("posthog") is None
-
-
-async def test_a_replaced_grant_that_is_due_is_refreshed_in_the_same_attempt(
-    driver: Driver, replica: Replica
-) -> None:
-    await driver.put(driver.grant(left=30))
-    driver.store.refuses_grants = True
-    assert (await replica.token()).token == "pha_1"
-    driver.store.refuses_grants = False
-    await driver.put(driver.grant(left=-5, refresh_token="phr_again"))
-    assert (await replica.token()).token == "pha_2"
-    assert driver.endpoint.requests == ["phr_0", "phr_again"]
-
-
-async def test_a_grant_that_could_not_be_stored_is_dropped_with_a_deleted_credential(
-    driver: Driver, replica: Replica
-) -> None:
-    await driver.put(driver.grant(left=30))
-    driver.store.refuses_grants = True
-    await replica.token()
-    driver.store.refuses_grants = False
-    await driver.store.delete("posthog")
-    assert await replica.refresher.refresh("posthog") is None
-    assert replica.refresher.pending("posthog") is None
 
 
 async def test_an_idle_grant_is_refreshed_before_its_refresh_token_ends(
