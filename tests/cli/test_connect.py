@@ -2,46 +2,18 @@
 
 from __future__ import annotations
 
-import getpass
 import os
-import socket
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
-from cli.admin.client import CREDENTIAL
-from cli.connect import authorize
 from hogsend.posthog.client_document import CLIENT_ID
 from hogsend.posthog.scopes import SCOPES
-from tests.cli.fakes import (
-    ADMIN_KEY,
-    CONNECT_INFO,
-    MISSING_SCOPE,
-    PLACEHOLDER,
-    PROVISION,
-    STORE,
-    FakeHogsend,
-    FakePostHog,
-)
-from tests.cli.recording_server import CannedResponse, RecordedRequest
+from tests.cli.fakes import ADMIN_KEY, CONNECT_INFO, PROVISION, STORE, FakeHogsend, FakePostHog
+from tests.cli.recording_server import CannedResponse
 from tests.cli.running import Cli
-
-
-@contextmanager
-def occupied(*ports: int) -> Iterator[None]:
-    """Listen on `ports`, so that no callback server can."""
-    with ExitStack() as stack:
-        for port in ports:
-            server = stack.enter_context(socket.socket())
-            server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            server.bind(("127.0.0.1", port))
-            server.listen()
-        yield
 
 
 def test_case_154_connect_stores_the_grant_and_provisions_the_destination(
@@ -103,192 +75,6 @@ def test_case_154_the_text_output_names_the_webhook_url(cli: Cli) -> None:
     assert outcome.err == ""
 
 
-def test_case_155_connect_provisions_without_a_configured_webhook_secret(
-    cli: Cli, hogsend: FakeHogsend
-) -> None:
-    hogsend.info["webhookSecretConfigured"] = False
-    assert cli.connect(json=True).json["verdict"] == "connected"
-    assert hogsend.lines[-1] == PROVISION
-
-
-def test_case_156_a_loopback_public_url_creates_a_disabled_placeholder(
-    cli: Cli, hogsend: FakeHogsend
-) -> None:
-    hogsend.info["apiPublicUrl"] = "http://localhost:3002"
-    outcome = cli.connect(json=True)
-    assert outcome.code == 0
-    assert hogsend.lines[-1] == PLACEHOLDER
-    assert outcome.json["verdict"] == "connected_no_provision"
-    assert outcome.json["provision"]["attempted"] is True
-    assert outcome.json["provision"]["enabled"] is False
-
-
-def test_case_156_a_refused_placeholder_is_reported_as_skipped(
-    cli: Cli, hogsend: FakeHogsend
-) -> None:
-    hogsend.info["apiPublicUrl"] = "http://localhost:3002"
-    hogsend.placeholder = CannedResponse(409, {"error": "api_public_url_unreachable"})
-    outcome = cli.connect(json=True)
-    assert outcome.code == 0
-    assert outcome.json["verdict"] == "connected_no_provision"
-    skipped = {"attempted": False, "skipped": "api_public_url_unreachable"}
-    assert outcome.json["provision"] == skipped
-
-
-def test_case_157_a_provisioning_error_does_not_fail_connect(
-    cli: Cli, hogsend: FakeHogsend
-) -> None:
-    hogsend.provision = CannedResponse(502, MISSING_SCOPE)
-    outcome = cli.connect(json=True)
-    assert outcome.code == 0
-    assert outcome.json["verdict"] == "connected_no_provision"
-    assert outcome.json["credential"]["stored"] is True
-    assert outcome.json["provision"] == {
-        "attempted": True,
-        "ok": False,
-        "error": "502: missing-scope",
-        "detail": MISSING_SCOPE["detail"],
-        "remediation": MISSING_SCOPE["remediation"],
-    }
-    text = cli.connect().out
-    for part in ("502: missing-scope", MISSING_SCOPE["detail"], MISSING_SCOPE["remediation"]):
-        assert part in text
-    assert "--provision-only" in text
-
-
-def test_case_157_a_provisioning_error_fails_provision_only(
-    cli: Cli, hogsend: FakeHogsend, posthog: FakePostHog
-) -> None:
-    hogsend.provision = CannedResponse(502, MISSING_SCOPE)
-    outcome = cli.connect(json=True, provision_only=True)
-    assert outcome.code == 1
-    assert outcome.json == {
-        "ok": False,
-        "verdict": "provision_failed",
-        "error": "502: missing-scope",
-        "detail": MISSING_SCOPE["detail"],
-        "remediation": MISSING_SCOPE["remediation"],
-    }
-    assert hogsend.lines == [CONNECT_INFO, PROVISION]
-    assert posthog.requests == []
-    text = cli.connect(provision_only=True).err
-    for part in ("502: missing-scope", MISSING_SCOPE["detail"], MISSING_SCOPE["remediation"]):
-        assert part in text
-
-
-@pytest.mark.parametrize("code", ["posthog_not_configured", "webhook_secret_missing"])
-def test_case_157_a_conflict_is_reported_with_its_code(
-    cli: Cli, hogsend: FakeHogsend, code: str
-) -> None:
-    hogsend.provision = CannedResponse(409, {"error": code, "detail": "d", "remediation": "r"})
-    soft = cli.connect(json=True).json
-    assert (soft["verdict"], soft["provision"]["error"]) == (
-        "connected_no_provision",
-        f"409: {code}",
-    )
-    hard = cli.connect(json=True, provision_only=True).json
-    assert (hard["verdict"], hard["error"]) == ("provision_failed", f"409: {code}")
-
-
-def test_case_158_provision_only_fails_without_a_credential(cli: Cli, hogsend: FakeHogsend) -> None:
-    hogsend.provision = CannedResponse(409, {"error": "no_posthog_credential"})
-    outcome = cli.connect(json=True, provision_only=True)
-    assert outcome.code == 1
-    assert outcome.json["verdict"] == "no_credential"
-    assert "hogsend connect posthog" in outcome.json["hint"]
-
-
-def test_a_destination_of_another_instance_is_listed_with_its_urls(
-    cli: Cli, hogsend: FakeHogsend
-) -> None:
-    other = {
-        "hogFunctionId": "f",
-        "webhookUrl": "https://old.example/x",
-        "dashboardUrl": "https://p/f[/x]",
-    }
-    hogsend.provision = CannedResponse(200, {"provisioned": True, "otherInstances": [other]})
-    outcome = cli.connect(provision_only=True)
-    assert "https://old.example/x" in outcome.out
-    # Text from PostHog is not interpreted as markup.
-    assert "https://p/f[/x]" in outcome.out
-    assert "disable the destination in PostHog, or adopt it" in " ".join(outcome.out.split())
-    document = cli.connect(provision_only=True, json=True).json
-    assert document["provision"]["otherInstances"] == [other]
-
-
-@pytest.mark.parametrize(
-    ("signing", "text"),
-    [
-        ({"signed": True}, "yes, every delivery"),
-        ({"signed": False, "unsignedBecause": "unsupported"}, "no: this version of PostHog cannot"),
-        ({"signed": False, "unsignedBecause": "of the future"}, "no: of the future"),
-        ({}, None),
-    ],
-)
-def test_connect_reports_whether_deliveries_are_signed(
-    cli: Cli, hogsend: FakeHogsend, signing: dict[str, Any], text: str | None
-) -> None:
-    hogsend.provision = CannedResponse(200, {"provisioned": True, **signing})
-    output = cli.connect(provision_only=True).out
-    assert (text in output) if text else ("signed" not in output)
-    document = cli.connect(provision_only=True, json=True).json["provision"]
-    assert {
-        key: document[key] for key in ("signed", "unsignedBecause") if key in document
-    } == signing
-
-
-def test_rotate_signing_key_requests_a_new_signing_key(cli: Cli, hogsend: FakeHogsend) -> None:
-    hogsend.provision = CannedResponse(200, {"provisioned": True, "signed": True})
-    hogsend.responses[f"{PROVISION}?rotateSigningKey=true"] = hogsend.provision
-    outcome = cli.connect(provision_only=True, rotate_signing_key=True)
-    assert outcome.code == 0
-    assert hogsend.lines == [CONNECT_INFO, f"{PROVISION}?rotateSigningKey=true"]
-    assert "signing key replaced; the previous one stays valid for a day" in outcome.out
-    assert "  secret" not in outcome.out
-    refused = cli.connect(rotate_signing_key=True)
-    assert refused.code == 1
-    assert "--rotate-signing-key needs --provision-only" in refused.err
-
-
-def test_rotate_webhook_secret_requests_a_new_webhook_secret(
-    cli: Cli, hogsend: FakeHogsend
-) -> None:
-    hogsend.provision = CannedResponse(200, {"provisioned": True})
-    both = f"{PROVISION}?rotateSigningKey=true&rotateWebhookSecret=true"
-    secret_only = f"{PROVISION}?rotateWebhookSecret=true"
-    hogsend.responses |= {secret_only: hogsend.provision, both: hogsend.provision}
-    assert cli.connect(provision_only=True, rotate_webhook_secret=True).code == 0
-    options = {"rotate_webhook_secret": True, "rotate_signing_key": True}
-    assert cli.connect(provision_only=True, **options).code == 0
-    assert hogsend.lines == [CONNECT_INFO, secret_only, CONNECT_INFO, both]
-    refused = cli.connect(rotate_webhook_secret=True)
-    assert "--rotate-webhook-secret needs --provision-only" in refused.err
-
-
-def test_provision_only_reports_an_unreadable_credential_as_unreadable_not_as_missing(
-    cli: Cli, hogsend: FakeHogsend
-) -> None:
-    error = "The stored credential for posthog cannot be decrypted."
-    hogsend.provision = CannedResponse(409, {"error": "no_posthog_credential"})
-    hogsend.responses[f"GET {CREDENTIAL}"] = CannedResponse(409, {"error": error})
-    outcome = cli.connect(json=True, provision_only=True)
-    assert outcome.code == 1
-    assert (outcome.json["verdict"], outcome.json["detail"]) == ("no_credential", error)
-    assert "`hogsend disconnect posthog`" in outcome.json["hint"]
-
-
-def test_provision_only_does_not_report_a_stored_credential_as_missing(
-    cli: Cli, hogsend: FakeHogsend
-) -> None:
-    hogsend.provision = CannedResponse(409, {"error": "no_posthog_credential"})
-    hogsend.responses[f"GET {CREDENTIAL}"] = CannedResponse(200, {"providerId": "posthog"})
-    outcome = cli.connect(json=True, provision_only=True)
-    assert outcome.code == 1
-    assert outcome.json["verdict"] == "no_credential"
-    assert "is stored" in outcome.json["detail"]
-    assert "hogsend doctor" in outcome.json["hint"]
-
-
 @pytest.mark.parametrize(
     ("refusal", "fix"),
     [
@@ -314,134 +100,6 @@ def test_every_step_reports_the_fix_for_an_error_of_the_server(
     outcome = cli.connect(json=True)
     assert outcome.json["verdict"] == "store_failed"
     assert fix in outcome.json["hint"]
-
-
-def test_case_159_provision_only_fails_with_a_loopback_public_url(
-    cli: Cli, hogsend: FakeHogsend
-) -> None:
-    hogsend.info["apiPublicUrl"] = "http://127.1:3002"
-    outcome = cli.connect(json=True, provision_only=True)
-    assert outcome.code == 1
-    assert outcome.json["verdict"] == "api_public_url_unreachable"
-    assert "--provision-only" in outcome.json["hint"]
-    assert hogsend.lines == [CONNECT_INFO]
-
-
-def test_provision_only_uses_the_stored_credential(
-    cli: Cli, hogsend: FakeHogsend, posthog: FakePostHog
-) -> None:
-    hogsend.provision = CannedResponse(200, {"provisioned": True})
-    outcome = cli.connect(json=True, provision_only=True)
-    assert outcome.code == 0
-    assert outcome.json == {
-        "ok": True,
-        "verdict": "connected",
-        "providerId": "posthog",
-        "instance": hogsend.url,
-        "posthog": None,
-        "credential": {"stored": False},
-        "provision": {"attempted": True, "ok": True},
-    }
-    assert posthog.requests == []
-    assert "(unknown)" in cli.connect(provision_only=True).out
-
-
-def test_case_160_no_provision_stores_the_grant_and_creates_no_destination(
-    cli: Cli, hogsend: FakeHogsend
-) -> None:
-    outcome = cli.connect(json=True, no_provision=True)
-    assert outcome.code == 0
-    assert outcome.json["verdict"] == "connected_no_provision"
-    assert outcome.json["provision"] == {"attempted": False, "skipped": "no_provision_flag"}
-    assert hogsend.lines == [CONNECT_INFO, STORE]
-
-
-@pytest.mark.parametrize("status", [404, 410])
-def test_case_161_a_posthog_without_an_oauth_server_is_unsupported(
-    cli: Cli,
-    hogsend: FakeHogsend,
-    posthog: FakePostHog,
-    callback_ports: tuple[int, ...],
-    status: int,
-) -> None:
-    posthog.discovery = CannedResponse(status, {})
-    with occupied(*callback_ports):  # starting a callback server would end with another verdict
-        outcome = cli.connect(json=True)
-    assert outcome.code == 1
-    assert outcome.json["verdict"] == "oauth_unsupported"
-    hint = outcome.json["hint"]
-    for word in ("person:read", "project:read", "hog_function:write", "POSTHOG_PERSONAL_API_KEY"):
-        assert word in hint
-    assert hogsend.lines == [CONNECT_INFO]
-
-
-def test_a_posthog_without_client_documents_is_unsupported_before_the_callback_server_starts(
-    cli: Cli, hogsend: FakeHogsend, posthog: FakePostHog, callback_ports: tuple[int, ...]
-) -> None:
-    document = posthog.document
-    del document["client_id_metadata_document_supported"]
-    posthog.discovery = CannedResponse(200, document)
-    with occupied(*callback_ports):
-        outcome = cli.connect(json=True)
-    assert (outcome.code, outcome.json["verdict"]) == (1, "oauth_unsupported")
-    assert "POSTHOG_PERSONAL_API_KEY" in outcome.json["hint"]
-    assert hogsend.lines == [CONNECT_INFO]
-    # A client id of the operator may be registered in PostHog.
-    own = "https://events.example.com/.well-known/oauth-client.json"
-    assert cli.connect(client_id=own, json=True).code == 0
-
-
-def test_case_162_a_callback_with_a_wrong_state_stores_no_credential(
-    cli: Cli, hogsend: FakeHogsend, posthog: FakePostHog
-) -> None:
-    posthog.consent = {"state": "of-another-run"}
-    outcome = cli.connect(json=True)
-    assert outcome.code == 1
-    assert outcome.json["verdict"] == "state_mismatch"
-    assert posthog.exchanges == []
-    assert hogsend.lines == [CONNECT_INFO]
-
-
-def test_case_163_a_denied_consent_stores_no_credential(
-    cli: Cli, hogsend: FakeHogsend, posthog: FakePostHog
-) -> None:
-    posthog.consent = {"error": "access_denied", "code": ""}
-    outcome = cli.connect(json=True)
-    assert outcome.code == 1
-    assert outcome.json["verdict"] == "consent_denied"
-    assert hogsend.lines == [CONNECT_INFO]
-
-
-@pytest.mark.parametrize("callback", [{"error": "invalid_scope", "code": ""}, {"code": ""}])
-def test_a_callback_without_a_code_ends_with_exchange_failed(
-    cli: Cli, posthog: FakePostHog, callback: dict[str, str]
-) -> None:
-    posthog.consent = callback
-    outcome = cli.connect(json=True)
-    assert outcome.json["verdict"] == "exchange_failed"
-    assert callback.get("error", "") in outcome.json["error"]
-    assert posthog.exchanges == []
-
-
-def test_case_164_connect_fails_when_all_callback_ports_are_in_use(
-    cli: Cli, hogsend: FakeHogsend, callback_ports: tuple[int, ...]
-) -> None:
-    with occupied(*callback_ports):
-        outcome = cli.connect(json=True)
-    assert outcome.code == 1
-    assert outcome.json["verdict"] == "port_unavailable"
-    for port in callback_ports:
-        assert str(port) in outcome.json["error"]
-    assert hogsend.lines == [CONNECT_INFO]
-
-
-def test_case_164_the_next_free_port_is_used(
-    cli: Cli, posthog: FakePostHog, callback_ports: tuple[int, ...]
-) -> None:
-    with occupied(*callback_ports[:2]):
-        assert cli.connect(json=True).code == 0
-    (exchange,) = posthog.exchanges
-    assert exchange.form["redirect_uri"] == [f"http://127.0.0.1:{callback_ports[2]}/callback"]
 
 
 def test_case_165_connect_without_a_region_names_the_posthog_host_flag(
@@ -498,38 +156,6 @@ def test_the_default_region_is_a_warning_without_a_terminal(cli: Cli, hogsend: F
     outcome = cli.connect()
     assert outcome.code == 0
     assert "POSTHOG_HOST" in outcome.out
-
-
-def test_case_166_scopes_that_were_not_granted_are_listed(cli: Cli, posthog: FakePostHog) -> None:
-    granted = [scope for scope in SCOPES if scope != "query:read"]
-    posthog.tokens["scope"] = " ".join(granted)
-    outcome = cli.connect()
-    assert "missing: query:read" in outcome.out
-    implied = [scope for scope in SCOPES if scope not in {"person:read", "cohort:read"}]
-    posthog.tokens["scope"] = " ".join(implied)
-    assert "missing:" not in cli.connect().out
-
-
-@pytest.mark.parametrize("granted", ["", "openid profile email"])
-def test_a_grant_without_any_requested_scope_does_not_replace_the_stored_credential(
-    cli: Cli, hogsend: FakeHogsend, posthog: FakePostHog, granted: str
-) -> None:
-    posthog.tokens["scope"] = granted
-    outcome = cli.connect(json=True)
-    assert (outcome.code, outcome.json["verdict"]) == (1, "exchange_failed")
-    assert "none of the scopes" in outcome.json["error"]
-    assert "PUT" not in {request.line.partition(" ")[0] for request in hogsend.requests}
-
-
-def test_a_token_response_without_scopes_grants_the_requested_scopes(
-    cli: Cli, hogsend: FakeHogsend, posthog: FakePostHog
-) -> None:
-    for key in ("scope", "scoped_teams", "scoped_organizations"):
-        del posthog.tokens[key]
-    assert cli.connect(json=True).code == 0
-    assert hogsend.payload["scopes"] == list(SCOPES)
-    assert hogsend.payload["scopedTeams"] == []
-    assert hogsend.payload["scopedOrganizations"] == []
 
 
 def test_case_167_a_wrong_admin_key_fails_with_its_fix(cli: Cli, hogsend: FakeHogsend) -> None:
@@ -615,87 +241,6 @@ def test_a_failure_to_store_the_credential_prints_no_token_and_skips_provisionin
     assert PROVISION not in hogsend.lines
 
 
-def test_the_client_id_flag_is_sent_to_posthog_and_stored_with_the_grant(
-    cli: Cli, hogsend: FakeHogsend, posthog: FakePostHog
-) -> None:
-    own = "https://t.example.com/.well-known/hogsend-posthog-client.json"
-    assert cli.connect(client_id=own, json=True).code == 0
-    (authorize,) = [request for request in posthog.requests if request.path == "/oauth/authorize/"]
-    assert authorize.query["client_id"] == own
-    assert posthog.exchanges[0].form["client_id"] == [own]
-    assert hogsend.payload["clientId"] == own
-
-
-def test_a_missing_consent_times_out(
-    cli: Cli,
-    hogsend: FakeHogsend,
-    callback_ports: tuple[int, ...],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setenv("BROWSER", "true")
-    outcome = cli.connect(json=True, timeout=0.2)
-    assert outcome.code == 1
-    assert outcome.json["verdict"] == "callback_timeout"
-    assert hogsend.lines == [CONNECT_INFO]
-    with occupied(*callback_ports):  # fails unless the ports are free again
-        pass
-
-
-@pytest.mark.parametrize("browser", ["false", None])
-def test_the_authorize_url_is_printed_when_no_browser_opens(
-    cli: Cli,
-    callback_ports: tuple[int, ...],
-    monkeypatch: pytest.MonkeyPatch,
-    browser: str | None,
-) -> None:
-    monkeypatch.setattr(authorize, "CONTAINER_MARKS", ())
-    if browser is None:
-        monkeypatch.delenv("BROWSER")
-    else:
-        monkeypatch.setenv("BROWSER", browser)
-    outcome = cli.connect(timeout=0.2)
-    assert "no browser could be opened" in outcome.out
-    assert "/oauth/authorize/?response_type=code" in outcome.out
-    port = callback_ports[0]
-    assert f"ssh -N -L {port}:127.0.0.1:{port}" in outcome.out
-
-
-def test_a_container_gets_a_hint_without_an_ssh_tunnel(
-    cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """A container runs no ssh server, and other machines cannot resolve its host name."""
-    monkeypatch.setattr(authorize, "CONTAINER_MARKS", (tmp_path / "none", tmp_path))
-    outcome = cli.connect(no_browser=True, timeout=0.2)
-    assert "ssh" not in outcome.out
-    assert "hogsend connect posthog --url <URL of the gateway>" in " ".join(outcome.out.split())
-
-
-def test_the_ssh_hint_omits_the_name_of_a_user_without_a_passwd_entry(
-    cli: Cli, callback_ports: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail() -> str:
-        raise KeyError("getpwuid(): uid not found: 54321")
-
-    monkeypatch.setattr(getpass, "getuser", fail)
-    monkeypatch.setenv("SSH_CONNECTION", "192.0.2.1 50000 192.0.2.7 22")
-    outcome = cli.connect(no_browser=True, timeout=0.2)
-    port = callback_ports[0]
-    assert f"ssh -N -L {port}:127.0.0.1:{port} 192.0.2.7\n" in outcome.out
-
-
-def test_a_reloaded_callback_gets_410_during_the_exchange(cli: Cli, posthog: FakePostHog) -> None:
-    statuses: list[int] = []
-
-    def reload(request: RecordedRequest) -> None:
-        statuses.append(
-            httpx.get(request.form["redirect_uri"][0], params={"code": "x"}).status_code
-        )
-
-    posthog.during_exchange = reload
-    assert cli.connect(json=True).code == 0
-    assert statuses == [410]
-
-
 def test_requests_to_loopback_addresses_use_no_proxy(
     cli: Cli, hogsend: FakeHogsend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -705,15 +250,6 @@ def test_requests_to_loopback_addresses_use_no_proxy(
     monkeypatch.setenv("BROWSER", f"env -u http_proxy -u HTTP_PROXY {os.environ['BROWSER']}")
     assert cli.connect(json=True).code == 0
     assert hogsend.lines == [CONNECT_INFO, STORE, PROVISION]
-
-
-def test_an_issuer_on_another_host_is_only_a_warning(cli: Cli, posthog: FakePostHog) -> None:
-    posthog.issuer = "https://login.example.com"
-    outcome = cli.connect(json=True)
-    assert outcome.json["verdict"] == "connected"
-    assert "https://login.example.com" in outcome.err
-    posthog.issuer = f"{posthog.url}/with/a/path"
-    assert cli.connect(json=True).err == ""
 
 
 def test_connect_reports_that_the_oauth_credential_replaces_the_personal_api_key(
