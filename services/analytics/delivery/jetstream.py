@@ -23,11 +23,7 @@ from hogsend.transport.own_consumer import create_or_update, list_consumers
 from services.analytics.delivery.jetstream_message import unavailable
 from services.analytics.delivery.ordered_queue import Place
 from services.analytics.delivery.positions import Positions, TrackedPosition
-from services.analytics.delivery.streams import (
-    ACK_WAIT_SECONDS,
-    MAX_UNACKNOWLEDGED,
-    Subscription,
-)
+from services.analytics.delivery.streams import ACK_WAIT_SECONDS, MAX_UNACKNOWLEDGED, Subscription
 
 HEARTBEAT_SECONDS = 3.0
 """How often JetStream is notified that messages are in progress; well below the ack wait."""

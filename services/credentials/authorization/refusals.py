@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from hogsend.contract.authorizations import (
-    AuthorizationBegun,
-    AuthorizationRefusal,
-    RefusalCode,
-)
+from hogsend.contract.authorizations import AuthorizationBegun, AuthorizationRefusal, RefusalCode
 from hogsend.posthog.code_exchange import oauth_error_code
 
 CONNECT_AGAIN = "Connect again."

@@ -7,12 +7,7 @@ from uuid import UUID
 
 import msgspec
 
-from hogsend.contract.backfills import (
-    Backfill,
-    BackfillList,
-    BackfillReply,
-    StartBackfill,
-)
+from hogsend.contract.backfills import Backfill, BackfillList, BackfillReply, StartBackfill
 from hogsend.contract.errors import InvalidRequest, NotFound
 from hogsend.contract.provisioning import Refusal
 from hogsend.posthog.api import EventRange, PostHogError, Queries

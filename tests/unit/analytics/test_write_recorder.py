@@ -20,10 +20,7 @@ from services.analytics.delivery.destination_cache import DestinationCache
 from services.analytics.delivery.sources.built_in import built_in_sources
 from services.analytics.delivery.sources.destination import DestinationSource
 from services.analytics.delivery.sources.source import Source
-from services.analytics.delivery.write_recorder import (
-    PublishedMessage,
-    WriteRecorder,
-)
+from services.analytics.delivery.write_recorder import PublishedMessage, WriteRecorder
 from services.analytics.destinations.model import Destination
 from services.analytics.persons.own_writes import OwnWrites
 from services.analytics.project_key import ProjectKey

@@ -12,11 +12,7 @@ import pytest
 
 from hogsend.contract.credentials import CREDENTIALS_STATUS, CredentialStatus
 from hogsend.contract.dead_letters import INGEST_DEAD_LETTERS, DeadLetterPage
-from hogsend.contract.notices import (
-    ANALYTICS_FAILING,
-    FailingDeliveries,
-    FailingDelivery,
-)
+from hogsend.contract.notices import ANALYTICS_FAILING, FailingDeliveries, FailingDelivery
 from hogsend.contract.provisioning import (
     PROVISIONER_DIAGNOSE,
     CredentialFinding,
