@@ -13,7 +13,7 @@ from hogsend.contract.streams import Limits, StreamName
 from hogsend.contract.users import User
 from hogsend.service import streams
 from hogsend.transport.connection import Connection
-from tests.integration.bus.test_subscribing import announce, two_sides
+from tests.integration.bus.publishing import announce, two_sides
 from tests.integration.harness import connected
 from tests.nats_cluster import COUNT, NatsCluster, nats_cluster
 from tests.waiting import PATIENCE_SECONDS, eventually

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from datetime import UTC, datetime
 from typing import Any
 
 import anyio
 import msgspec
-import nats.errors
 import pytest
-from nats.aio.client import Srv
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.js.api import ConsumerConfig
@@ -22,54 +18,23 @@ from hogsend.client import sequential_reader, subscriptions
 from hogsend.client.client import Client
 from hogsend.client.decoding import CannotDecode
 from hogsend.contract import subjects
-from hogsend.contract.base import Properties
-from hogsend.contract.errors import ConsumerConflict, Forbidden
-from hogsend.contract.events import Event
-from hogsend.contract.headers import message_headers
+from hogsend.contract.errors import ConsumerConflict
 from hogsend.contract.streams import StreamName
 from hogsend.contract.users import User
 from hogsend.service import streams
 from hogsend.transport import consumer
 from hogsend.transport.connection import Connection
-from hogsend.transport.nats_client import MessageHandler, NatsClient
-from tests.integration.harness import connected, consumer_api
+from hogsend.transport.nats_client import MessageHandler
+from tests.integration.bus.publishing import announce, two_sides
+from tests.integration.harness import connected
 from tests.servers import Servers
 from tests.waiting import PATIENCE_SECONDS, eventually
 
-NOW = datetime(2026, 11, 24, tzinfo=UTC)
 DURABLE = "slow"
-
-
-@asynccontextmanager
-async def two_sides(servers: Servers) -> AsyncIterator[tuple[Connection, Connection]]:
-    """Connect as ingest, which publishes events, and as a subscriber."""
-    async with (
-        consumer_api(servers),
-        connected(servers, User.INGEST) as ingest,
-        connected(servers, User.SUBSCRIBER) as subscriber,
-    ):
-        yield ingest, subscriber
 
 
 class Plan(msgspec.Struct):
     seats: int
-
-
-async def announce(
-    bus: Connection, id: str, name: str = "signed_up", properties: Properties | None = None
-) -> None:
-    event = Event(
-        id=id,
-        event=name,
-        source="posthog",
-        user_id="u_42",
-        contact_key="u_42",
-        occurred_at=NOW,
-        received_at=NOW,
-        properties=properties or {},
-    )
-    headers = message_headers(id=id, source="ingest", type="event", time=NOW)
-    await bus.publish(subjects.event(name), msgspec.json.encode(event), headers)
 
 
 @pytest.fixture
@@ -364,26 +329,6 @@ async def test_a_cancelled_wait_can_be_repeated(servers: Servers, fresh_bus: Non
                 await asyncio.wait_for(anext(events), 0.2)
 
 
-async def test_a_connection_that_is_closed_while_it_opens_stays_closed(
-    servers: Servers, fresh_bus: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    may_connect, connect = asyncio.Event(), NatsClient._connect_to_server
-
-    async def connect_late(client: NatsClient, server: Srv) -> None:
-        await may_connect.wait()
-        await connect(client, server)
-
-    monkeypatch.setattr(NatsClient, "_connect_to_server", connect_late)
-    connection = Connection(User.SUBSCRIBER, servers.nats_url(User.SUBSCRIBER))
-    opening = asyncio.create_task(connection.open())
-    await asyncio.sleep(0)
-    await connection.close()
-    may_connect.set()
-    with pytest.raises(nats.errors.ConnectionClosedError):
-        await opening
-    assert not connection.connected
-
-
 async def test_loops_end_when_the_client_is_closed(servers: Servers, fresh_bus: None) -> None:
     async with two_sides(servers) as (ingest, subscriber):
         client = Client(subscriber)
@@ -527,14 +472,6 @@ async def test_a_push_consumer_is_a_conflict_and_not_changed(
             await anext(Client(subscriber).events("signed_up", durable=DURABLE))
 
 
-async def test_a_user_without_permission_for_events_gets_a_typed_error(
-    servers: Servers, fresh_bus: None
-) -> None:
-    async with two_sides(servers), connected(servers, User.GATEWAY) as gateway:
-        with pytest.raises(Forbidden, match="'gateway' may not publish"):
-            await anext(Client(gateway).events("signed_up"))
-
-
 async def test_a_reply_of_jetstream_in_a_stream_stops_no_reader(
     servers: Servers, fresh_bus: None
 ) -> None:
@@ -564,67 +501,10 @@ async def test_a_reply_of_jetstream_in_a_stream_stops_no_reader(
         waiting.cancel()
 
 
-async def test_a_write_without_permission_fails_at_once(servers: Servers, fresh_bus: None) -> None:
-    async with two_sides(servers) as (_, subscriber):
-        client = Client(subscriber)
-        with pytest.raises(Forbidden, match="'subscriber' may not publish to"):
-            await client.capture("signed_up", "u_42")
-        with pytest.raises(Forbidden):
-            await client.persons.set("u_42", {"plan": "pro"})
-
-
 async def _has_ephemeral_consumer(subscriber: Connection, consumers: int = 2) -> bool:
     async with asyncio.timeout(PATIENCE_SECONDS):
         info = await subscriber.js.stream_info(StreamName.EVENTS)
     return info.state.consumer_count == consumers
-
-
-async def test_a_password_in_an_address_is_decoded(servers: Servers, fresh_bus: None) -> None:
-    async with two_sides(servers):
-        url = servers.nats_url(User.SUBSCRIBER)
-        scheme, _, rest = url.partition("://")
-        credentials, _, address = rest.rpartition("@")
-        name, _, password = credentials.partition(":")
-        escaped = "".join(f"%{byte:02X}" for byte in password.encode())
-        subscriber = Connection(User.SUBSCRIBER, f"{scheme}://{name}:{escaped}@{address}")
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            await subscriber.open()
-        await subscriber.close()
-
-
-async def test_a_cancelled_connect_leaves_no_connection(
-    servers: Servers, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    opened = list[Connection]()
-    open_connection = Connection.open
-
-    async def connect() -> None:
-        async with hogsend.connect(servers.nats_url(User.SUBSCRIBER)):
-            raise AssertionError("the cancelled connect has returned")
-
-    async def cancel_while_opening(connection: Connection) -> None:
-        await open_connection(connection)
-        opened.append(connection)
-        connecting.cancel()
-
-    monkeypatch.setattr(Connection, "open", cancel_while_opening)
-    connecting = asyncio.create_task(connect())
-    await asyncio.wait({connecting})
-    assert connecting.cancelled()
-    assert opened[0].client.is_closed
-
-
-async def test_a_wrong_password_is_reported(servers: Servers, fresh_bus: None) -> None:
-    url = servers.nats_url(User.SUBSCRIBER)
-    scheme, _, rest = url.partition("://")
-    address = rest.rpartition("@")[2]
-    for wrong in (f"{scheme}://subscriber:wrong@{address}", f"{scheme}://stranger:any@{address}"):
-        # The refusal is raised long before the `wait` for the first connection has passed.
-        async with asyncio.timeout(60):
-            with pytest.raises(Forbidden, match="password in NATS_URL") as raised:
-                async with hogsend.connect(wrong, wait=3600):
-                    pytest.fail("the wrong password was accepted")
-        assert "wrong" not in str(raised.value)
 
 
 async def test_an_undecodable_event_is_an_error_and_the_loop_continues(
