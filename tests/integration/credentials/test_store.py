@@ -663,7 +663,10 @@ async def test_an_authorization_is_returned_once_and_deleted_when_it_expired(
     assert await store.take("b", "posthog") is None
     results = await asyncio.gather(store.take("a", "posthog"), store.take("a", "posthog"))
     assert sorted(results, key=bool) == [None, waiting]
+    later = PendingAuthorization("sealed later", START + timedelta(minutes=20))
+    await store.add("c", "posthog", later, START)
     await store.add("a", "posthog", waiting, START)
     await store.add("b", "posthog", waiting, waiting.expires_at)
     assert await store.take("a", "posthog") is None
     assert await store.take("b", "posthog") == waiting
+    assert await store.take("c", "posthog") == later
