@@ -17,7 +17,12 @@ _ADDRESS = re.compile(r"[^\s@<>]+@[^\s@<>]+")
 _QUOTES, _ZERO_WIDTH = "'\"`", "\u200b\u200c\u200d\u2060"
 """Quotes and zero-width characters, which copied texts often start or end with."""
 
-_AROUND = _QUOTES + _ZERO_WIDTH
+_AROUND = _QUOTES + _ZERO_WIDTH + _BLANK + "\x1c\x1d\x1e\x1f\x85"
+"""Quotes, zero-width characters, and all white space of JavaScript and Python."""
+
+_MAX_QUOTES = 3
+"""How many pairs of quotes around an address are removed. A limit, because each takes a copy of a
+text that may have megabytes."""
 
 _PLACEHOLDERS = frozenset(
     {
@@ -107,9 +112,7 @@ def contact_user_id(distinct_id: str) -> str | None:
     quoted or not, and similar ones (correction C5) such as `[object Promise]`, `<nil>`,
     `{{ user.id }}`, `[]`, `Optional(nil)`, `%s`, `user_id`, `n/a` and `user_undefined`.
     """
-    bare, previous = distinct_id.strip(_BLANK).lower(), ""
-    while bare != previous:
-        bare, previous = bare.strip(_AROUND).strip(_BLANK).strip(), bare
+    bare = distinct_id.lower().strip(_AROUND)
     if not bare or bare in _PLACEHOLDERS:
         return None
     if bare[0] in _OPENING and _WRITTEN_WITHOUT_PERSON.fullmatch(bare):
@@ -127,7 +130,9 @@ def first_user_id(distinct_ids: Iterable[str | None]) -> str | None:
 def _unquoted(text: str) -> str:
     """The text without zero-width characters and pairs of quotes around it."""
     text = text.strip(_ZERO_WIDTH + _BLANK)
-    while len(text) > 1 and text[0] == text[-1] and text[0] in _QUOTES:
+    for _ in range(_MAX_QUOTES):
+        if len(text) < len("''") or text[0] != text[-1] or text[0] not in _QUOTES:
+            break
         text = text[1:-1].strip(_ZERO_WIDTH + _BLANK)
     return text
 

@@ -39,6 +39,12 @@ def test_quotes_and_zero_width_characters_are_no_part_of_a_contact_email(text: s
     assert contact_email(text) == "mara@example.com"
 
 
+def test_three_pairs_of_quotes_around_a_contact_email_are_removed() -> None:
+    # Megabytes of them would take minutes, if each pair took a copy of the text.
+    assert contact_email("'\" `mara@example.com` \"'") == "mara@example.com"
+    assert contact_email("''''mara@example.com''''") == "'mara@example.com'"
+
+
 def test_an_apostrophe_of_an_address_is_part_of_the_contact_email() -> None:
     assert contact_email("o'mara@example.com'") == "o'mara@example.com'"
 
@@ -92,6 +98,7 @@ def test_a_value_that_is_no_address_is_no_contact_email(value: object) -> None:
         *("user_undefined", "user-null", "user:None", "uid=nan", "USER_ID:undefined", "id/null"),
         *("undefined-undefined", "null,null", "undefinedundefined", "user_null_null", "NaN NaN"),
         *("%s", "%d", "%v", "%@", "%(user_id)s", "\u200b", "\u200dnull\u2060", " '\u200b' "),
+        *("' \" \x1c`\x85null\u200b' \ufeff\"\u3000", "'\u2060 " * 9),
         *("", " ", "\t\n", "\ufeff", "''", '"null"', "'0'", ' "undefined" ', "`None`", "\"'id'\""),
     ],
 )
