@@ -15,6 +15,7 @@ import nats.errors
 from nats.aio.client import DEFAULT_FLUSH_TIMEOUT, Client, Srv
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
+from nats.aio.transport import TcpTransport
 from nats.nuid import NUID
 from nats.protocol.parser import PERMISSIONS_ERR, STALE_CONNECTION
 
@@ -232,8 +233,10 @@ class NatsClient(Client):
             await super()._close(status, do_cbs)
         except (OSError, asyncio.CancelledError) as error:
             self._abort()
-            # A wait for its end that was cancelled before would be cancelled again.
-            self._transport = None
+            if isinstance(self._transport, TcpTransport):
+                # A second wait for its end would be cancelled at once, as the first one was. Other
+                # transports, of WebSockets, are closed by that wait.
+                self._transport = None
             self._pending, self._pending_data_size = [], 0
             self._status = Client.DISCONNECTED
             await super()._close(status, do_cbs)

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import copy
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlparse
 
 import nats.errors
@@ -415,3 +415,32 @@ async def test_a_failed_handshake_drops_its_transport(
     with pytest.raises(type(error)):
         await client._process_connect_init()
     assert client._transport is None, "a close would wait for it without end"
+
+
+class WebSocket:
+    """Stands in for a WebSocket transport of nats-py, which `wait_closed` closes."""
+
+    def __init__(self) -> None:
+        self.waits = 0
+        self.is_closed = False
+
+    def close(self) -> None: ...
+
+    async def wait_closed(self) -> None:
+        self.waits += 1
+        if self.waits == 1:
+            await asyncio.Event().wait()
+        self.is_closed = True
+
+
+async def test_a_cancelled_close_closes_a_websocket() -> None:
+    client, transport = NatsClient(), WebSocket()
+    client._flush_queue = asyncio.Queue()
+    client._transport = cast("Any", transport)
+    client._status = Client.CONNECTED
+    closing = asyncio.create_task(client.close())
+    await eventually(lambda: bool(transport.waits))
+    closing.cancel()
+    await asyncio.wait({closing}, timeout=PATIENCE_SECONDS)
+    assert closing.cancelled()
+    assert transport.is_closed
