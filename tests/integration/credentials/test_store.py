@@ -463,7 +463,7 @@ async def test_versions_and_times_increase_when_the_clock_is_behind_them(
         await connection.execute(
             "UPDATE provider_credentials SET updated_at = now() + interval '1 hour'"
         )
-        await connection.execute("UPDATE provider_versions SET version = version + 3_600_000")
+        await connection.execute("UPDATE provider_versions SET version = version + 3600000")
     snapshots = [await store.load("posthog")]
     await store.save("posthog", "oauth", "b")
     snapshots.append(await store.load("posthog"))
@@ -530,7 +530,7 @@ async def test_a_first_grant_that_waited_for_another_has_a_later_version(
             "INSERT INTO provider_versions"
             " (provider_id, version, change, changed_kinds, generation)"
             " SELECT 'posthog', ahead, 'stored', '{oauth}', ahead FROM CAST("
-            "(extract(epoch FROM now()) * 1000)::bigint + 3_600_000 AS bigint) AS ahead"
+            "(extract(epoch FROM now()) * 1000)::bigint + 3600000 AS bigint) AS ahead"
             " RETURNING version"
         )
         saving = asyncio.create_task(store.save("posthog", "oauth", "a"))
