@@ -118,6 +118,28 @@ async def test_a_destination_is_created_read_changed_and_deleted(store: Destinat
             await missing
 
 
+async def test_a_change_of_one_destination_does_not_affect_another(
+    store: DestinationStore,
+) -> None:
+    first, other = await store.create(NEW), await store.create(NEW)
+    await store.record(other.id, [outcome(1), outcome(2, status="failed")])
+    before = await store.get(other.id)
+
+    async def history(**filters: Any) -> list[str]:
+        page = await store.deliveries(other.id, ListDeliveries(id=str(other.id), **filters))
+        return [delivered.event_id for delivered in page.deliveries]
+
+    await store.change(first.id, lambda stored: msgspec.structs.replace(stored, disabled=True))
+    await store.record(first.id, [outcome(number) for number in range(KEPT_DELIVERIES + 2)])
+    assert (await store.get(first.id)).disabled
+    assert await store.get(other.id) == before
+    assert await history() == ["m_2", "m_1"]
+    assert await history(status="failed") == ["m_2"]
+    await store.delete(first.id)
+    assert await store.all() == [before]
+    assert await history() == ["m_2", "m_1"]
+
+
 async def test_a_page_of_destinations_is_a_part_of_those_that_match(
     store: DestinationStore,
 ) -> None:
