@@ -5,9 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
-from decimal import Decimal
-from typing import Any
 from urllib.parse import urlsplit
 
 import anyio
@@ -15,7 +12,7 @@ import msgspec
 import pytest
 from faststream import AckPolicy, FastStream
 from faststream.exceptions import NackMessage, SkipMessage, StopConsume
-from faststream.nats import JStream, NatsBroker, NatsRouter, PullSub, TestNatsBroker
+from faststream.nats import JStream, NatsBroker, NatsRouter, PullSub
 from faststream.nats.annotations import NatsMessage
 from faststream.security import SASLPlaintext
 from nats.aio.msg import Msg
@@ -32,32 +29,14 @@ from hogsend.service import streams
 from hogsend.transport.connection import Connection
 from hogsend.transport.foreign_consumer import ensure_consumer
 from hogsend.transport.publisher import IN_FLIGHT
+from tests.faststream_messages import NOW, Plan, credential, event
 from tests.integration.harness import connected, consumer_api
 from tests.servers import Servers
 from tests.waiting import PATIENCE_SECONDS, eventually
 
 pytestmark = pytest.mark.usefixtures("fresh_bus")
-
 SHORT_PULL = PullSub(timeout=0.2)
 """Short pull requests, so that an app stops soon; FastStream's default is five seconds."""
-NOW = datetime(2026, 11, 25, tzinfo=UTC)
-
-
-class Plan(msgspec.Struct):
-    plan: str
-
-
-def event(id: str, name: str = "signed_up", plan: object = "pro") -> Event:
-    return Event(
-        id=id,
-        event=name,
-        source="posthog",
-        user_id="u_42",
-        contact_key="u_42",
-        occurred_at=NOW,
-        received_at=NOW,
-        properties={"plan": plan},
-    )
 
 
 async def announce(ingest: Connection, event: Event) -> None:
@@ -562,117 +541,12 @@ async def test_a_lost_consumer_of_credential_changes_is_recreated(
             await eventually(lambda: 8 in got)
 
 
-def credential(version: int) -> CredentialChanged:
-    return CredentialChanged(
-        provider="posthog",
-        version=version,
-        change="stored",
-        kinds=["oauth"],
-        changed_kinds=["oauth"],
-        scopes=[],
-        expires_at=None,
-        changed_at=NOW,
-    )
-
-
 async def change(credentials: Connection, version: int) -> None:
     headers = message_headers(
         id=f"c:{version}", source="credentials", type="credential.changed", time=NOW
     )
     subject = subjects.credential_changed("posthog")
     await credentials.publish(subject, msgspec.json.encode(credential(version)), headers)
-
-
-async def test_a_handler_is_called_without_a_server_by_faststreams_test_broker() -> None:
-    broker, got = HogsendBroker("nats://nowhere:4222", logger=None), list[Event]()
-
-    @broker.events("signed_up", durable="mailer")
-    async def welcome(event: Event) -> None:
-        got.append(event)
-
-    async with TestNatsBroker(broker):
-        await broker.publish(event("1"), subjects.event("signed_up"))
-    assert got == [event("1")]
-
-
-class Exact(msgspec.Struct):
-    plan: msgspec.Raw
-    price: Decimal
-
-
-async def test_a_typed_event_is_decoded_by_the_library() -> None:
-    broker = HogsendBroker("nats://nowhere:4222", logger=None)
-    got = list[TypedEvent[Exact]]()
-
-    @broker.events("signed_up")
-    async def welcome(event: TypedEvent[Exact]) -> None:
-        got.append(event)
-        if event.id == "1":
-            # The second event is decoded while the first one is being handled.
-            await send("2", b'"free"')
-
-    async def send(id: str, plan: bytes) -> None:
-        body = msgspec.json.encode(event(id, plan="#"))
-        exact = body.replace(b'"plan":"#"', b'"price":1.10,"plan":' + plan)
-        await broker.publish(exact, subjects.event("signed_up"))
-
-    async with TestNatsBroker(broker):
-        await send("1", b'{"of": 1e400}')
-    decoded = [(each.id, bytes(each.properties.plan), str(each.properties.price)) for each in got]
-    assert decoded == [("1", b'{"of": 1e400}', "1.10"), ("2", b'"free"', "1.10")]
-
-
-async def test_the_test_broker_calls_handlers_of_several_names_and_of_undecodable_events() -> None:
-    broker = HogsendBroker("nats://nowhere:4222", logger=None)
-    got, undecodable, versions = list[str](), list[str](), list[int]()
-
-    @broker.events(
-        ["signed_up", "plan.changed"],
-        durable="mailer",
-        undecodable=lambda error: undecodable.append(f"{error.id} {error.path}"),
-    )
-    async def welcome(event: TypedEvent[Plan]) -> None:
-        got.append(event.id)
-        if event.id == "2":
-            raise ValueError("the handler's")
-
-    @broker.credential_changes("posthog")
-    async def changed(change: CredentialChanged) -> None:
-        versions.append(change.version)
-
-    async with TestNatsBroker(broker):
-        for sent in (event("1"), event("3", plan=3), event("4", "elsewhere")):
-            await broker.publish(sent, subjects.event(sent.event))
-        with pytest.raises(ValueError, match="the handler's"):
-            await broker.publish(event("2", "plan.changed"), subjects.event("plan.changed"))
-        for version in (7, 7, 8):
-            await broker.publish(credential(version), subjects.credential_changed("posthog"))
-    assert (got, undecodable) == (["1", "2"], ["3 properties.plan"])
-    # A repeated version is dropped, as on a server.
-    assert versions == [7, 8]
-
-
-@pytest.mark.parametrize("is_above", [True, False])
-async def test_a_handler_may_have_other_decorators_above_and_below(is_above: bool) -> None:
-    broker = HogsendBroker("nats://nowhere:4222", logger=None)
-    published, undecodable = list[str](), list[str]()
-    events = broker.events("signed_up", undecodable=lambda error: undecodable.append(error.id))
-    publisher = broker.publisher("welcomed")
-
-    async def welcome(event: TypedEvent[Plan]) -> str:
-        return event.id
-
-    handler: Any = publisher(events(welcome)) if is_above else events(publisher(welcome))
-
-    @broker.subscriber("welcomed")
-    async def welcomed(id: str) -> None:
-        published.append(id)
-
-    async with TestNatsBroker(broker):
-        for sent in (event("1"), event("2", plan=2)):
-            await broker.publish(sent, subjects.event(sent.event))
-        handler.mock.assert_called_once()
-    assert (published, undecodable) == (["1"], ["2"])
 
 
 async def test_the_client_shares_the_connection(servers: Servers, ingest: Connection) -> None:

@@ -1,0 +1,41 @@
+"""Events and credential changes, as FastStream apps of tests receive them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import msgspec
+
+from hogsend import CredentialChanged, Event
+
+NOW = datetime(2026, 11, 25, tzinfo=UTC)
+
+
+class Plan(msgspec.Struct):
+    plan: str
+
+
+def event(id: str, name: str = "signed_up", plan: object = "pro") -> Event:
+    return Event(
+        id=id,
+        event=name,
+        source="posthog",
+        user_id="u_42",
+        contact_key="u_42",
+        occurred_at=NOW,
+        received_at=NOW,
+        properties={"plan": plan},
+    )
+
+
+def credential(version: int) -> CredentialChanged:
+    return CredentialChanged(
+        provider="posthog",
+        version=version,
+        change="stored",
+        kinds=["oauth"],
+        changed_kinds=["oauth"],
+        scopes=[],
+        expires_at=None,
+        changed_at=NOW,
+    )
