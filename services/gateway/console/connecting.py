@@ -71,6 +71,10 @@ class Begun(msgspec.Struct, frozen=True, rename="camel"):
     authorize_url: str
     expires_at: str
 
+    def __repr__(self) -> str:
+        """Hide the URL, which contains the state."""
+        return f"Begun(expires_at={self.expires_at!r})"
+
 
 class Finish(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The query parameters with which PostHog redirected the browser."""

@@ -17,10 +17,11 @@ import cli
 import hogsend
 import services
 from hogsend.contract.authorizations import AuthorizationBegun, FinishAuthorization
+from hogsend.contract.credentials import SigningSecretReply
 from hogsend.contract.destinations import ChangeDestination, CreateDestination
 from hogsend.posthog.api.hog_functions import HogFunction, Input
 from services.analytics.destinations.model import Destination
-from services.gateway.console.connecting import Finish
+from services.gateway.console.connecting import Begun, Finish
 from services.gateway.console.pages import SignIn
 from services.gateway.routes.destinations import DestinationChanges, NewDestination
 
@@ -35,6 +36,8 @@ PRINTED = {"cli.commands.sandbox.Summary"}
 """Classes whose purpose is to be printed: the keys of a sandbox are valid only there."""
 SECRET_IN_ANOTHER_FIELD = [
     (AuthorizationBegun, "authorize_url"),
+    (Begun, "authorize_url"),
+    (SigningSecretReply, "previous"),
     (FinishAuthorization, "code"),
     (Finish, "code"),
     (SignIn, "key"),
