@@ -121,7 +121,7 @@ async def test_a_destination_is_created_read_changed_and_deleted(store: Destinat
 async def test_a_change_of_one_destination_does_not_affect_another(
     store: DestinationStore,
 ) -> None:
-    first, other = await store.create(NEW), await store.create(NEW)
+    other, first = await store.create(NEW), await store.create(NEW)
     await store.record(other.id, [outcome(1), outcome(2, status="failed")])
     before = await store.get(other.id)
 
@@ -130,7 +130,8 @@ async def test_a_change_of_one_destination_does_not_affect_another(
         return [delivered.event_id for delivered in page.deliveries]
 
     await store.change(first.id, lambda stored: msgspec.structs.replace(stored, disabled=True))
-    await store.record(first.id, [outcome(number) for number in range(KEPT_DELIVERIES + 2)])
+    for numbers in (range(KEPT_DELIVERIES), range(KEPT_DELIVERIES, KEPT_DELIVERIES + 2)):
+        await store.record(first.id, [outcome(number) for number in numbers])
     assert (await store.get(first.id)).disabled
     assert await store.get(other.id) == before
     assert await history() == ["m_2", "m_1"]
