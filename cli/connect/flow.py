@@ -16,6 +16,7 @@ from cli.admin.messages import ConnectInfo, Grant
 from cli.connect import region
 from cli.connect.authorize import obtain_grant
 from cli.connect.discovery import HINT_FOR_OPTION, HINT_FOR_SERVER, discover
+from cli.connect.refusals import as_failure, fix_for
 from cli.connect.results import (
     Connected,
     ConnectError,
@@ -34,15 +35,6 @@ from hogsend.posthog.client_document import CLIENT_ID
 from hogsend.posthog.oauth_discovery import Endpoints, same_origin
 from hogsend.service.ssrf import AllowedHost
 from hogsend.urls import is_loopback
-
-NO_CREDENTIAL = "no_posthog_credential"
-CONFLICT = 409
-_FIXES = {
-    NO_CREDENTIAL: "run `hogsend doctor` to see why the stored credential cannot be used",
-    "posthog_not_configured": region.SET_HOST,
-    "webhook_secret_missing": "set POSTHOG_WEBHOOK_SECRET on the server and restart it",
-}
-"""Fixes for error codes that have no remediation by the server (contract 1.2)."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +121,7 @@ def provision_only(
     try:
         provisioned = _provision(client, terminal, rotate=rotate)
     except AdminError as refused:
-        raise _as_failure(client, refused) from None
+        raise as_failure(client, refused) from None
     return Connected(
         verdict=Verdict.CONNECTED,
         instance=instance,
@@ -187,7 +179,7 @@ def _store(client: AdminClient, grant: Grant, terminal: Terminal) -> None:
             client.store(grant)
     except AdminError as refused:
         secrets = (grant.access_token, grant.refresh_token)
-        hints = [_fix(refused), "then run this command again; nothing is kept on this machine"]
+        hints = [fix_for(refused), "then run this command again; nothing is kept on this machine"]
         raise ConnectError(
             Verdict.STORE_FAILED,
             redact(f"the credential could not be stored: {refused}", *secrets),
@@ -220,7 +212,7 @@ def _try_to_provision(
             error=str(refused),
             detail=refused.detail or UNSET,
             remediation=refused.remediation or UNSET,
-            hint=_fix(refused) or UNSET,
+            hint=fix_for(refused) or UNSET,
         )
 
 
@@ -249,45 +241,3 @@ def _provision(
         provisioning = client.provision(placeholder=placeholder, rotate=rotate)
     fields = msgspec.structs.asdict(provisioning)
     return Provisioned(**{key: value for key, value in fields.items() if value is not None})
-
-
-def _without_credential(client: AdminClient, refused: AdminError) -> ConnectError:
-    """Return the error for a missing credential, or for a stored one that is unusable."""
-    hint = "run `hogsend connect posthog` first, or set POSTHOG_PERSONAL_API_KEY on the server"
-    detail = refused.detail
-    try:
-        client.credential()
-    except AdminError as error:
-        if error.status == CONFLICT:
-            hint = (
-                "set BETTER_AUTH_SECRET_PREVIOUS to the secret that sealed the credential; or run "
-                "`hogsend disconnect posthog` and connect again"
-            )
-            detail = error.code
-    else:
-        hint = "run `hogsend doctor` to see the reason, and whether you have to connect again"
-        detail = "a credential is stored, but PostHog does not refresh its token at the moment"
-    return ConnectError(
-        Verdict.NO_CREDENTIAL,
-        str(refused),
-        hint=hint,
-        detail=detail,
-        remediation=refused.remediation,
-    )
-
-
-def _as_failure(client: AdminClient, refused: AdminError) -> ConnectError:
-    if refused.status == CONFLICT and refused.code == NO_CREDENTIAL:  # contract 1.2
-        return _without_credential(client, refused)
-    return ConnectError(
-        Verdict.PROVISION_FAILED,
-        str(refused),
-        hint=_fix(refused),
-        detail=refused.detail,
-        remediation=refused.remediation,
-    )
-
-
-def _fix(refused: AdminError) -> str | None:
-    """Return the fix for a refusal; None if the server sent a remediation."""
-    return None if refused.remediation else _FIXES.get(refused.code or "", refused.fix)
