@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from litestar import Request, Router
-from litestar._openapi.plugin import OpenAPIPlugin
+from litestar import Litestar, Request, Router
 from litestar.datastructures import ResponseHeader
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin, SwaggerRenderPlugin
@@ -92,8 +91,12 @@ def _build_document_in_thread() -> BeforeRequestHookHandler:
     lock = asyncio.Lock()
 
     async def build_document(request: Request[Any, Any, Any]) -> None:
-        plugin = request.app.plugins.get(OpenAPIPlugin)
         async with lock:
-            await asyncio.to_thread(plugin.provide_openapi_schema)
+            await asyncio.to_thread(_build, request.app)
 
     return build_document
+
+
+def _build(app: Litestar) -> None:
+    # Litestar keeps the document, and the document its JSON values.
+    app.openapi_schema.to_schema()

@@ -25,11 +25,15 @@ _CONSTRAINTS: dict[str, frozenset[str]] = {
 class Document(OpenAPI):
     """An OpenAPI document whose unions have no constraints of their own."""
 
+    _schema: dict[str, Any] | None = None
+
     def to_schema(self) -> dict[str, Any]:
-        """Return the document as JSON values."""
-        schema = super().to_schema()
-        _move_constraints(schema)
-        return schema
+        """Return the document as JSON values, which are built at the first call."""
+        if self._schema is None:
+            schema = super().to_schema()
+            _move_constraints(schema)
+            self._schema = schema
+        return self._schema
 
 
 class DocumentConfig(OpenAPIConfig):
