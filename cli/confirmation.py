@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from cli.console import out
+from cli.console import out, print_hanging
 from cli.errors import CommandError
 from cli.exit_codes import ExitCode
-from cli.redaction import printable
 from cli.terminal import Terminal
 
 
@@ -31,5 +30,5 @@ def require_terminal(action: str, *, json: bool) -> None:
 
 def confirm(question: str) -> bool:
     """Ask a question on the terminal; any answer but `y` or `yes` means no."""
-    out.print(f"{printable(question)} [y/N] ", end="", soft_wrap=True)
+    print_hanging(out, ("", ""), f"{question} [y/N]", end=" ")
     return sys.stdin.readline().strip().lower() in {"y", "yes"}

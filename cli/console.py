@@ -58,7 +58,12 @@ def print_error(problem: str, fix: str) -> None:
 
 
 def print_hanging(
-    console: Console, mark: tuple[str, str], text: str, *, indent: int | None = None
+    console: Console,
+    mark: tuple[str, str],
+    text: str,
+    *,
+    indent: int | None = None,
+    end: str = "\n",
 ) -> None:
     """Print `text` after a mark. Lines are wrapped on a terminal, not in files and pipes.
 
@@ -67,6 +72,7 @@ def print_hanging(
         mark: a text that is printed first, and its style.
         text: may have several lines.
         indent: columns before the following lines; by default they align with the first.
+        end: printed after the text.
     """
     word, style = mark
     start = len(word.rpartition("\n")[2])
@@ -74,7 +80,8 @@ def print_hanging(
     first, *more = printable(text).split("\n")
     lines = [_wrapped(console, first, " " * start, margin)]
     lines += [_wrapped(console, line, margin, margin) for line in more]
-    console.print(Text.assemble((word, style), "\n".join(lines)[start:]), soft_wrap=True)
+    printed = Text.assemble((word, style), "\n".join(lines)[start:])
+    console.print(printed, end=end, soft_wrap=True)
 
 
 def _wrapped(console: Console, line: str, margin: str, following: str) -> str:
@@ -84,7 +91,7 @@ def _wrapped(console: Console, line: str, margin: str, following: str) -> str:
     unbroken = _COMMAND.sub(lambda command: command[0].replace(" ", _BLANK), line)
     wrapped = textwrap.fill(
         unbroken,
-        max(console.width, len(margin) + 20),
+        max(console.width, len(following) + 20),
         initial_indent=margin,
         subsequent_indent=following,
         break_long_words=False,

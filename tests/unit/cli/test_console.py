@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import io
+import sys
 
 import pytest
 from rich.console import Console
 
-from cli import console
+from cli import confirmation, console
 from cli.console import print_error, print_hanging
 
 PROBLEM = (
@@ -17,8 +18,8 @@ PROBLEM = (
 FIX = "start the server with `hogsend up`, or pass its URL as --url"
 
 
-def output(*, is_terminal: bool) -> Console:
-    return Console(file=io.StringIO(), force_terminal=is_terminal, width=80, color_system=None)
+def output(*, is_terminal: bool, width: int = 80) -> Console:
+    return Console(file=io.StringIO(), force_terminal=is_terminal, width=width, color_system=None)
 
 
 def text_of(output: Console) -> str:
@@ -50,6 +51,24 @@ def test_the_lines_of_a_paragraph_start_at_its_indent() -> None:
     blank, first, second = text_of(terminal).splitlines()
     assert (blank, first) == ("", "The webhook is open: " + " ".join(["word"] * 12))
     assert second == " ".join(["word"] * 8)
+
+
+def test_the_lines_after_a_long_mark_are_as_wide_as_the_terminal() -> None:
+    terminal = output(is_terminal=True, width=40)
+    print_hanging(terminal, ("The webhook destination was not made: ", ""), "word " * 20, indent=2)
+    _, *following = text_of(terminal).splitlines()
+    assert following
+    assert max(map(len, following)) <= 40
+
+
+def test_a_question_is_wrapped_and_answered_on_its_last_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    terminal = output(is_terminal=True, width=40)
+    monkeypatch.setattr(confirmation, "out", terminal)
+    monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))
+    assert confirmation.confirm("Permanently erase Ada and everything about this person?")
+    assert text_of(terminal) == ("Permanently erase Ada and everything\nabout this person? [y/N] ")
 
 
 def test_a_command_in_a_text_is_not_broken() -> None:
