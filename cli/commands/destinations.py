@@ -135,7 +135,8 @@ def _request(id: str, server: Server, call: Callable[[AdminClient], Reply]) -> R
     try:
         return request(server, call)
     except AdminError as error:
-        if error.status != HTTPStatus.NOT_FOUND:
+        # A 404 without `error` is not a response of Hogsend: the URL is another server's.
+        if error.status != HTTPStatus.NOT_FOUND or error.code is None:
             raise
         raise CommandError(
             f"no destination has the id {id!r}", "see `hogsend destinations list`"

@@ -54,7 +54,8 @@ def disconnect(
     try:
         deleted = request(server, lambda client: client.disconnect())
     except AdminError as error:
-        if error.status != HTTPStatus.NOT_FOUND:
+        # A 404 without `error` is not a response of Hogsend: the URL is another server's.
+        if error.status != HTTPStatus.NOT_FOUND or error.code is None:
             raise
         base_url = resolve(server.url, server.admin_key).base_url
         raise CommandError(

@@ -171,3 +171,12 @@ def test_an_unknown_id_is_reported_with_the_command_that_lists_them(
         "error: no destination has the id 'another'",
         "  fix: see `hogsend destinations list`",
     ]
+
+
+def test_a_404_of_another_server_is_not_reported_as_an_unknown_id(
+    destinations: Any, hogsend: FakeHogsend
+) -> None:
+    hogsend.responses[SHOW] = CannedResponse(404, {"detail": "Not found."})
+    outcome = destinations("show", ID)
+    assert outcome.err.startswith("error: request failed with status 404")
+    assert "--url is a Hogsend server" in outcome.err

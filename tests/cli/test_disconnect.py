@@ -54,6 +54,15 @@ def test_disconnect_fails_with_a_fix_when_no_credential_is_stored(
     assert "hogsend connect posthog" in outcome.err
 
 
+def test_a_404_of_another_server_is_not_reported_as_a_missing_credential(
+    disconnect: Any, hogsend: FakeHogsend
+) -> None:
+    hogsend.responses[DELETE] = CannedResponse(404, {"detail": "Not found."})
+    outcome = disconnect("posthog", "--yes")
+    assert outcome.code == 1
+    assert "--url is a Hogsend server" in outcome.err
+
+
 def test_disconnect_shows_the_detail_of_the_servers_error(
     disconnect: Any, hogsend: FakeHogsend
 ) -> None:
