@@ -63,7 +63,7 @@ def page() -> str:
         (
             "The replicas of a service subscribe as a queue group, so one of them replies. They "
             "are registered as NATS services, which `nats micro ls` lists for `operator`. AsyncAPI "
-            "tells how long a caller should wait for each reply."
+            "states how long a caller should wait for each reply."
         ),
         "",
         (
