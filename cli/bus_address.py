@@ -35,10 +35,11 @@ def operator_address(nats_url: str | None) -> str:
     Raises:
         CommandError: none of them has a URL, or a TLS setting of NATS is invalid.
     """
-    configured = environment.first("NATS_URL")
-    if configured in _stack_urls():
-        configured = None
-    return _configured_url(nats_url or configured, User.OPERATOR)
+    if not nats_url:
+        nats_url = environment.first("NATS_URL")
+        if nats_url in _stack_urls():
+            nats_url = None
+    return _configured_url(nats_url, User.OPERATOR)
 
 
 def discard_stack_url() -> None:
@@ -47,14 +48,19 @@ def discard_stack_url() -> None:
     Otherwise `hogsend up` in the terminal of a subscriber would not start its own NATS, and
     `hogsend backup` would connect as the subscriber's user.
     """
-    if os.environ.get("NATS_URL") in _stack_urls():
+    url = os.environ.get("NATS_URL")
+    if url and url in _stack_urls():
         del os.environ["NATS_URL"]
 
 
 def _stack_urls() -> set[str | None]:
     """Return the NATS URLs in HOGSEND_HOME, one for each NATS user of the operator's services."""
-    files = (environment.hogsend_home() / file_of(user) for user in USERS_WITH_FILE)
-    return {dotenv_values(file).get("NATS_URL") for file in files if file.is_file()} - {None}
+    files = [environment.hogsend_home() / file_of(user) for user in USERS_WITH_FILE]
+    try:
+        return {dotenv_values(file).get("NATS_URL") for file in files if file.is_file()}
+    except PermissionError:
+        # Another user's stack. This user's shell cannot have loaded its files.
+        return set()
 
 
 def file_of(user: User) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from cli import bus_address
 from cli.admin.client import AdminClient
 from cli.admin.messages import EventReplay
 from cli.bus_address import discard_stack_url, operator_address, subscriber_address
@@ -221,6 +222,23 @@ def test_a_nats_url_that_a_subscriber_loaded_is_not_used_by_the_operator_and_by_
     monkeypatch.setenv("NATS_URL", "nats://elsewhere")
     discard_stack_url()
     assert os.environ["NATS_URL"] == "nats://elsewhere"
+
+
+def test_the_files_of_another_users_stack_do_not_matter_when_the_nats_url_is_given(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / ".hogsend").mkdir()
+    (tmp_path / ".hogsend" / "subscriber.env").write_text("NATS_URL=nats://file\n")
+
+    def refuse(file: Path) -> dict[str, str | None]:
+        raise PermissionError(13, "Permission denied", str(file))
+
+    monkeypatch.setattr(bus_address, "dotenv_values", refuse)
+    assert operator_address("nats://flag") == "nats://flag"
+    monkeypatch.setenv("NATS_URL", "nats://environment")
+    assert operator_address(None) == "nats://environment"
+    discard_stack_url()
+    assert os.environ["NATS_URL"] == "nats://environment"
 
 
 def test_events_show_lists_each_step_of_an_event_with_its_time(
