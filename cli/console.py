@@ -16,6 +16,8 @@ from cli.redaction import printable, printable_json
 _COMMAND = re.compile(r"`[^`]+`")
 _BLANK = "\0"
 """Stands for a blank at which a line must not be broken. Printed text contains no NUL."""
+_MARK_END = "\1"
+"""Stands for the blank between a mark and the text of its paragraph, and is not printed either."""
 
 MIN_WIDTH = 40
 """Narrower terminals get output of this width, in columns, and wrap the lines themselves."""
@@ -71,16 +73,21 @@ def print_hanging(
         console: where to print.
         mark: a text that is printed first, and its style.
         text: may have several lines.
-        indent: columns before the following lines; by default they align with the first.
+        indent: columns before the following lines, for a mark that is the start of a sentence and
+            may be wrapped too. By default the lines align with the text after the mark.
         end: printed after the text.
     """
-    word, style = mark
-    start = len(word.rpartition("\n")[2])
-    margin = " " * (start if indent is None else indent)
+    gap, newline, word = mark[0].rpartition("\n")
     first, *more = printable(text).split("\n")
-    lines = [_wrapped(console, first, " " * start, margin)]
-    lines += [_wrapped(console, line, margin, margin) for line in more]
-    printed = Text.assemble((word, style), "\n".join(lines)[start:])
+    if indent is None:
+        margin = " " * len(word)
+        first = _wrapped(console, first, margin, margin)[len(margin) :]
+    else:
+        margin = " " * indent
+        paragraph = _wrapped(console, f"{word.rstrip()}{_MARK_END}{first}", "", margin)
+        word, _, first = paragraph.replace(_MARK_END, f" {_MARK_END}").partition(_MARK_END)
+    lines = [first, *(_wrapped(console, line, margin, margin) for line in more)]
+    printed = Text.assemble((f"{gap}{newline}{word}", mark[1]), "\n".join(lines))
     console.print(printed, end=end, soft_wrap=True)
 
 

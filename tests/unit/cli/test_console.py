@@ -53,12 +53,16 @@ def test_the_lines_of_a_paragraph_start_at_its_indent() -> None:
     assert second == " ".join(["word"] * 8)
 
 
-def test_the_lines_after_a_long_mark_are_as_wide_as_the_terminal() -> None:
+def test_a_long_mark_is_wrapped_with_its_paragraph() -> None:
     terminal = output(is_terminal=True, width=40)
-    print_hanging(terminal, ("The webhook destination was not made: ", ""), "word " * 20, indent=2)
-    _, *following = text_of(terminal).splitlines()
-    assert following
-    assert max(map(len, following)) <= 40
+    mark = "\nThe stored credential of PostHog cannot be read: "
+    print_hanging(terminal, (mark, "bold"), "it was sealed with another secret", indent=2)
+    assert text_of(terminal).splitlines() == [
+        "",
+        "The stored credential of PostHog cannot",
+        "  be read: it was sealed with another",
+        "  secret",
+    ]
 
 
 def test_a_question_is_wrapped_and_answered_on_its_last_line(
