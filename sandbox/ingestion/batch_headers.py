@@ -21,6 +21,8 @@ REQUIRED_HEADERS = (
     "content-type",
     "user-agent",
 )
+MAX_ATTEMPT_DIGITS = 10
+"""PostHog reads `PostHog-Attempt` as a 32-bit number."""
 BEARER = "bearer "
 INVALID_HEADER = "invalid_header_value"
 
@@ -57,7 +59,7 @@ def read_headers(headers: Mapping[str, str]) -> Sender:
     except ValueError:
         raise _invalid_header("PostHog-Request-Id is not a valid UUID") from None
     attempt = headers["posthog-attempt"]
-    if not attempt.isdecimal() or int(attempt) < 1:
+    if not (attempt.isdecimal() and len(attempt) <= MAX_ATTEMPT_DIGITS and int(attempt) >= 1):
         raise _invalid_header(f"PostHog-Attempt must be a positive integer: {attempt}")
     sent_at = rfc3339(headers["posthog-request-timestamp"])
     if sent_at is None:

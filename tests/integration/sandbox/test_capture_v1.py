@@ -127,6 +127,7 @@ REFUSED: list[tuple[bytes, dict[str, str | None], int, str]] = [
     (batch(event()), {"Authorization": "Bearer phx_a"}, 401, "invalid_api_token"),
     (batch(event()), {"PostHog_Attempt": None}, 400, "missing_required_headers"),
     (batch(event()), {"PostHog_Attempt": "0"}, 400, "invalid_header_value"),
+    (batch(event()), {"PostHog_Attempt": "1" * 5000}, 400, "invalid_header_value"),
     (batch(event()), {"PostHog_Request_Id": "7"}, 400, "invalid_header_value"),
     (batch(event()), {"PostHog_Request_Timestamp": "now"}, 400, "invalid_header_value"),
     (batch(event()), {"Content_Type": "text/plain"}, 415, "unsupported_content_type"),
