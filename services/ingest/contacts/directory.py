@@ -34,8 +34,8 @@ from services.ingest.queries import load
 _queries = load(Path(__file__).with_name("directory.sql"))
 
 LIST_SECONDS = 4.0
-"""Time limit of each statement for a page. A list in the order in which contacts were seen may read
-all of them: 0.2 s for 400,000."""
+"""Time limit of each statement that reads contacts, a timeline or the overview. A list in the order
+in which contacts were seen may read all of them: 0.2 s for 400,000."""
 LATEST = 20_000
 """Most of the latest events that are read to find the contacts that were seen last. They lie
 together on disk, so this takes a thirtieth of the time of sorting a million contacts."""

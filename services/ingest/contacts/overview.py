@@ -8,15 +8,12 @@ from pathlib import Path
 from hogsend.contract.directory import Overview
 from hogsend.service.database import Database
 from services.ingest.contacts import reported
-from services.ingest.contacts.directory import count_contacts
+from services.ingest.contacts.directory import LIST_SECONDS, count_contacts
 from services.ingest.list_snapshot import list_snapshot
 from services.ingest.pages import EXACT_TOTAL, count_or_estimate
 from services.ingest.queries import load
 
 _queries = load(Path(__file__).with_name("overview.sql"))
-
-READ_SECONDS = 4.0
-"""Time limit of each statement for an overview."""
 
 
 class OverviewReader:
@@ -29,7 +26,7 @@ class OverviewReader:
         """Count contacts, events and reported emails; large numbers are estimates."""
         now = datetime.now(UTC)
         hint = "list events by their name instead"
-        async with list_snapshot(self._database, READ_SECONDS, hint) as connection:
+        async with list_snapshot(self._database, LIST_SECONDS, hint) as connection:
             contacts, contacts_estimated = await count_contacts(connection)
             events, events_estimated = await count_or_estimate(
                 await _queries.expected_events_in_a_day(connection, now=now),

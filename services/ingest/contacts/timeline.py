@@ -14,6 +14,7 @@ from hogsend.contract.directory import ListTimeline, Timeline, TimelineEntry
 from hogsend.contract.errors import NotFound
 from hogsend.service.database import Database
 from services.ingest.contacts.contact import ROW, Key
+from services.ingest.contacts.directory import LIST_SECONDS
 from services.ingest.contacts.lookup import ids_of
 from services.ingest.list_snapshot import list_snapshot
 from services.ingest.pages import read_entries
@@ -22,9 +23,6 @@ from services.ingest.sources.engagement import SOURCE
 
 _queries = load(Path(__file__).with_name("timeline.sql"))
 _decode_properties = msgspec.json.Decoder(Properties).decode
-
-LIST_SECONDS = 4.0
-"""Time limit of each statement for a page."""
 
 _MAIL = "email."
 _MAIL_FIELDS = {"subject": "subject", "templateKey": "templateKey", "to": "toEmail"}
