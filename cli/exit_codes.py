@@ -18,7 +18,8 @@ class ExitCode(IntEnum):
 MEANINGS: dict[ExitCode, str] = {
     ExitCode.OK: "success, including Ctrl-C of a command that runs until then; for `status` and "
     "`doctor`: the server is healthy",
-    ExitCode.FAILED: "failed, or only partly done; for `status` and `doctor`: not healthy",
+    ExitCode.FAILED: "failed, or only partly done, or stdout cannot be written; for `status` "
+    "and `doctor`: not healthy",
     ExitCode.USAGE: "wrong usage or an invalid setting; nothing was done (`connect` exits with 1 "
     "for invalid values of its options)",
     ExitCode.INTERRUPTED: "interrupted by Ctrl-C before it was done",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from cyclopts import CycloptsError
 
@@ -72,15 +74,16 @@ def wants_json(tokens: Sequence[str]) -> bool:
 
 def _report(error: CommandError, *, as_json: bool) -> int:
     problem, fix = _readable(error.problem), _readable(error.fix)
-    try:
-        # A command that failed after it had printed its document must not print a second one.
-        if as_json and not is_json_started():
+    # A command that failed after it had printed its document must not print a second one.
+    in_document = False
+    if as_json and not is_json_started():
+        with suppress(OSError):
             print_json(CommandFailed(problem, fix))
-        else:
+            in_document = True
+    if not in_document:
+        # Without stderr, only the exit code is left to report the failure.
+        with suppress(OSError):
             print_error(problem, fix)
-    except OSError:
-        # stderr is closed too: only the exit code is left to report the failure.
-        pass
     # stdout may still have buffered output that it could not write.
     _discard_output()
     return error.exit_code
@@ -115,6 +118,10 @@ def _usage_error(error: CycloptsError, tokens: Sequence[str]) -> CommandError:
 
 
 def _system_error(error: OSError) -> CommandError:
+    if error.errno == errno.EBADF:
+        return CommandError(
+            "stdout is not open for writing", "redirect stdout to /dev/null to discard the output"
+        )
     problem = error.strerror or "the operating system refused"
     if error.filename is not None:
         name = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else ""

@@ -128,13 +128,21 @@ def open_missing_streams() -> None:
     """Open /dev/null for each of stdin, stdout and stderr that this process was started without.
 
     Otherwise the next file that is opened would get its descriptor, and the output with it.
+    Writing to this stdout fails, as it does for any program whose stdout is closed, so that a
+    command whose result is lost does not succeed. A lost line on stderr is no failure.
     """
-    for descriptor, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+    for descriptor, name, mode, flags in (
+        (0, "stdin", "r", os.O_RDONLY),
+        (1, "stdout", "w", os.O_RDONLY),
+        (2, "stderr", "w", os.O_RDWR),
+    ):
         if getattr(sys, name) is None:
             try:
                 os.fstat(descriptor)
             except OSError:
-                os.open(os.devnull, os.O_RDWR)  # gets the lowest free descriptor
+                os.open(os.devnull, flags)  # gets the lowest free descriptor
+                # Programs that this process starts or becomes need it as well.
+                os.set_inheritable(descriptor, True)  # noqa: FBT003 - positional only
             setattr(sys, name, open(descriptor, mode, closefd=False))  # noqa: SIM115
 
 

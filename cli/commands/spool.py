@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -10,7 +11,7 @@ from cyclopts import App
 
 from cli.errors import CommandError
 from cli.flags import Flag
-from services.gateway.webhooks.spool.salvage import salvage
+from services.gateway.webhooks.spool.salvage import Fragment, Salvaged, salvage
 
 app = App(name="spool", help="Read damaged files that a gateway's spool has set aside.")
 
@@ -34,13 +35,17 @@ def read(file: Path, *more: Path, json: Flag = False) -> int:  # noqa: ARG001 - 
     """
     encoder = msgspec.json.Encoder()
     for path in (file, *more):
-        try:
-            for piece in salvage(path):
-                line = {"file": path.name, **msgspec.to_builtins(piece)}
-                sys.stdout.buffer.write(encoder.encode(line) + b"\n")
-        except OSError as error:
-            raise CommandError(
-                f"{path} cannot be read ({error.strerror})", "pass a file in SPOOL_DIR/set-aside"
-            ) from error
+        for piece in _pieces(path):
+            line = {"file": path.name, **msgspec.to_builtins(piece)}
+            sys.stdout.buffer.write(encoder.encode(line) + b"\n")
     sys.stdout.buffer.flush()
     return 0
+
+
+def _pieces(path: Path) -> Iterator[Salvaged | Fragment]:
+    try:
+        yield from salvage(path)
+    except OSError as error:
+        raise CommandError(
+            f"{path} cannot be read ({error.strerror})", "pass a file in SPOOL_DIR/set-aside"
+        ) from error

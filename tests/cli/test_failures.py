@@ -383,15 +383,61 @@ def test_a_full_disk_under_stdout_is_an_error(hogsend: FakeHogsend, unbuffered: 
     assert "Exception ignored" not in process.stderr
 
 
-def test_a_command_succeeds_with_closed_stdin_and_stdout(hogsend: FakeHogsend) -> None:
-    command = [sys.executable, "-m", "cli.main", "status", "--url", hogsend.url]
-    process = subprocess.run(
-        ["/bin/sh", "-c", 'exec "$@" <&- >&-', "sh", *command],
-        stderr=subprocess.PIPE,
+def redirected(redirections: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a command in a shell with these redirections."""
+    command = [sys.executable, "-m", "cli.main", *arguments]
+    return subprocess.run(
+        ["/bin/sh", "-c", f'exec "$@" {redirections}', "sh", *command],
+        capture_output=True,
         text=True,
         check=False,
     )
-    assert (process.returncode, process.stderr) == (ExitCode.OK, "")
+
+
+@pytest.mark.parametrize(
+    "arguments", [("status",), ("status", "--json"), ("--help",), ("--version",)], ids=" ".join
+)
+def test_a_command_whose_stdout_is_closed_fails(
+    hogsend: FakeHogsend, arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOGSEND_API_URL", hogsend.url)
+    process = redirected(">&-", *arguments)
+    assert process.returncode == ExitCode.FAILED
+    assert process.stderr.startswith("error: stdout is not open for writing\n  fix: ")
+    assert len(process.stderr.splitlines()) == 2
+
+
+def test_a_command_succeeds_with_closed_stdin_and_stderr(hogsend: FakeHogsend) -> None:
+    process = redirected("<&- 2>&-", "status", "--url", hogsend.url)
+    assert process.returncode == ExitCode.OK
+    assert "is healthy" in process.stdout
+
+
+@pytest.mark.parametrize("target", [">&-", ">/dev/full"])
+@pytest.mark.parametrize("arguments", [("status", "--url", NOWHERE), ("status", "--nope")])
+def test_a_failure_whose_json_document_cannot_be_written_is_reported_on_stderr(
+    target: str, arguments: tuple[str, ...]
+) -> None:
+    process = redirected(target, *arguments, "--json")
+    assert process.returncode == (ExitCode.USAGE if "--nope" in arguments else ExitCode.FAILED)
+    assert [line[:7] for line in process.stderr.splitlines()] == ["error: ", "  fix: "]
+
+
+def test_a_program_started_by_a_command_does_not_reuse_the_descriptor_of_a_closed_stream() -> None:
+    script = (
+        "import subprocess, sys; from cli.main import open_missing_streams;"
+        "open_missing_streams();"
+        "done = subprocess.run([sys.executable, '-c', 'import sys; print(sys.stderr is None)'],"
+        " stdout=subprocess.PIPE);"
+        "sys.stdout.buffer.write(done.stdout)"
+    )
+    process = subprocess.run(
+        ["/bin/sh", "-c", 'exec "$@" 2>&-', "sh", sys.executable, "-c", script],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    assert process.stdout == "False\n"
 
 
 @pytest.mark.parametrize(("columns", "width"), [("0", MIN_WIDTH), ("10", MIN_WIDTH), ("90", 90)])

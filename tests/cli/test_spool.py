@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import sys
 from pathlib import Path
 
+import pytest
+
+from cli.exit_codes import ExitCode
 from services.gateway.webhooks.queued_webhook import QueuedWebhook
 from services.gateway.webhooks.spool.spool import Spool
 from tests.cli.running import Cli
@@ -51,3 +56,28 @@ def test_a_missing_spool_file_is_named(cli: Cli, tmp_path: Path) -> None:
     outcome = cli("spool", "read", str(tmp_path / "none.spool"))
     assert outcome.code != 0
     assert "none.spool" in outcome.everything
+
+
+@pytest.mark.parametrize(
+    ("stdout", "code", "line"),
+    [
+        (">/dev/full", ExitCode.FAILED, "error: No space left on device"),
+        (">&-", ExitCode.FAILED, "error: stdout is not open for writing"),
+        ("| :", ExitCode.CLOSED_PIPE, None),
+    ],
+)
+def test_a_refused_write_to_stdout_is_not_reported_as_an_unreadable_file(
+    tmp_path: Path, stdout: str, code: ExitCode, line: str | None
+) -> None:
+    file = tmp_path / "1-1.spool"
+    file.write_bytes(b"damage" * 200_000)  # more than a pipe and Python's buffer hold
+    command = f'{{ "$@"; echo "exit $?" >&2; }} {stdout}'
+    process = subprocess.run(
+        ["/bin/sh", "-c", command, "sh", sys.executable, "-m", "cli.main", "spool", "read", file],
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    *errors, last = process.stderr.splitlines()
+    assert errors[:1] == ([line] if line else [])
+    assert last == f"exit {code}"
