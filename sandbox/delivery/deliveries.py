@@ -23,7 +23,12 @@ from sandbox.delivery.targets import BlockedTarget, Target, resolve_target
 from sandbox.functions.filters import matches, read_filters
 from sandbox.functions.model import HogFunction
 from sandbox.functions.store import HogFunctions
-from sandbox.functions.templates import SIGNING_SECRET, signs
+from sandbox.functions.templates import (
+    SECRET_HEADERS,
+    SIGNING_SECRET,
+    sends_secret_headers,
+    signs,
+)
 from sandbox.ingestion.events import CapturedEvent
 from sandbox.ingestion.people import Person
 from sandbox.options import Options
@@ -133,14 +138,17 @@ class Deliveries:
         for key, item in function.inputs.items():
             if item.value is not msgspec.UNSET:
                 inputs[key] = item.value
-        rendered = render(
-            {key: inputs.get(key) for key in ("url", "method", "headers", "body")}, values
-        )
+        names = ("url", "method", "headers", SECRET_HEADERS, "body")
+        rendered = render({key: inputs.get(key) for key in names}, values)
         delivery.url = str(rendered["url"])
         target = resolve_target(delivery.url, options.resolve, anywhere=options.deliver_anywhere)
         method = str(rendered["method"] or "POST").upper()
-        header_input = rendered["headers"] if isinstance(rendered["headers"], dict) else {}
-        headers = {str(key): _text(value) for key, value in header_input.items()}
+        headers = _headers(rendered["headers"])
+        if sends_secret_headers(function.hog):
+            secret_headers = _headers(rendered[SECRET_HEADERS])
+            replaced = set(map(str.lower, secret_headers))
+            headers = {key: value for key, value in headers.items() if key.lower() not in replaced}
+            headers |= secret_headers
         body = None if method in ("GET", "HEAD") else _text(rendered["body"]).encode()
         secret = inputs.get(SIGNING_SECRET) if signs(function.hog) else None
         return Message(target, method, headers, body, signing_key(secret) if secret else None)
@@ -212,6 +220,11 @@ class Deliveries:
             content=message.body,
             extensions={"sni_hostname": message.target.server_name},
         )
+
+
+def _headers(value: Any) -> dict[str, str]:
+    items = value.items() if isinstance(value, dict) else ()
+    return {str(name): _text(header) for name, header in items}
 
 
 def _text(value: Any) -> str:

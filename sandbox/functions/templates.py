@@ -10,6 +10,7 @@ import msgspec
 from sandbox.functions.model import InputSchema, TemplateSummary
 
 SIGNING_SECRET = "signing_secret"  # noqa: S105 - an input's name
+SECRET_HEADERS = "secret_headers"  # noqa: S105 - an input's name
 METHODS = ("POST", "PUT", "PATCH", "GET", "DELETE")
 
 _WEBHOOK_HOG = """let request := {
@@ -29,6 +30,12 @@ _SIGNING_HOG = """if (not empty(inputs.signing_secret)) {
 }
 """
 _SIGNING = InputSchema(SIGNING_SECRET, "string", "Signing secret", secret=True)
+
+_MORE_HEADERS_HOG = """if (not empty(inputs.secret_headers)) {
+  for (let name, value in inputs.secret_headers) { request.headers[name] := value }
+}
+"""
+_SECRET_HEADERS = InputSchema(SECRET_HEADERS, "dictionary", "Secret headers", secret=True)
 
 
 class Template(msgspec.Struct, frozen=True):
@@ -68,8 +75,8 @@ UNSIGNED = Template(
 
 WEBHOOK = Template(
     UNSIGNED.summary,
-    _WEBHOOK_HOG.replace("}\n", "}\n" + _SIGNING_HOG, 1),
-    [*UNSIGNED.inputs_schema, _SIGNING],
+    _WEBHOOK_HOG.replace("}\n", "}\n" + _SIGNING_HOG + _MORE_HEADERS_HOG, 1),
+    [*UNSIGNED.inputs_schema, _SECRET_HEADERS, _SIGNING],
     UNSIGNED.icon_url,
 )
 
@@ -83,3 +90,8 @@ def template_of(id: str | None, *, signing: bool) -> Template | None:
 def signs(hog: str) -> bool:
     """Whether a program makes PostHog sign its requests with the input `signing_secret`."""
     return "standard_webhooks" in hog
+
+
+def sends_secret_headers(hog: str) -> bool:
+    """Whether a program adds the headers of the input `secret_headers` to its requests."""
+    return "inputs.secret_headers" in hog

@@ -133,6 +133,7 @@ def function(**changes: Any) -> dict[str, Any]:
     """The body of contract 2.4 with `changes`."""
     url = changes.pop("url", "https://t.example.com/v1/webhooks/posthog")
     secret = changes.pop("signing_secret", None)
+    secret_headers = changes.pop("secret_headers", None)
     return {
         "type": "destination",
         "name": "Hogsend ingest",
@@ -147,6 +148,7 @@ def function(**changes: Any) -> dict[str, Any]:
             },
             "debug": {"value": False},
             **({"signing_secret": {"value": secret}} if secret else {}),
+            **({"secret_headers": {"value": secret_headers}} if secret_headers else {}),
         },
         "filters": {"source": "events", "properties": []},
         **changes,

@@ -360,6 +360,20 @@ async def test_each_attempt_is_signed_with_the_signing_secret(
         Webhook(secret).verify(request.content, request.headers, json_parse=False)
 
 
+async def test_secret_headers_are_sent_and_replace_headers_of_the_same_name(
+    posthog: Driver, hook: Receiver
+) -> None:
+    secret_headers = {"X-PostHog-Webhook-Secret": "other", "x-user": "{event.distinct_id}"}
+    created = await posthog.create(url=hook.url, secret_headers=secret_headers)
+    assert created["inputs"]["secret_headers"] == {"secret": True}
+    await posthog.capture("signup", "u_42")
+    await wait_for_outcome(posthog, "delivered")
+    (request,) = hook.received
+    assert request.headers["x-posthog-webhook-secret"] == "other"
+    assert request.headers["x-user"] == "u_42"
+    assert request.headers["content-type"] == "application/json"
+
+
 @pytest.mark.parametrize("secret", ["not base64!", base64.b64encode(b"k" * 23).decode()])
 async def test_a_delivery_fails_unsent_when_the_signing_secret_is_invalid(
     posthog: Driver, hook: Receiver, secret: str

@@ -21,6 +21,7 @@ async def test_a_function_is_created_read_changed_and_deleted(posthog: Driver) -
         "body",
         "headers",
         "debug",
+        "secret_headers",
         "signing_secret",
     ]
     assert read["template"]["id"] == "template-webhook"
