@@ -179,25 +179,27 @@ async def verify(accepted: set[str], compose: Compose) -> int:
     """Wait until every accepted event is stored, and print how many are stored and published.
 
     Returns:
-        1 if an accepted event was not stored or not published, else 0.
+        1 if an accepted event was not stored, stored twice or not published, else 0.
     """
-    stored: set[str] = set()
+    stored = Counter[str]()
     for _ in range(POLLS):
         rows = compose.run(
             *("exec", "-T", "postgres", "psql", "-U", "postgres", "-d", "hogsend", "-At"),
             *("-c", "SELECT id FROM ingest.events"),
         )
-        stored = set(rows.split())
-        if accepted <= stored:
+        stored = Counter(rows.split())
+        if accepted <= stored.keys():
             break
         await asyncio.sleep(0.2)
     published = await _published(compose)
-    lost, unpublished = accepted - stored, accepted - published
+    lost, unpublished = accepted - stored.keys(), accepted - published
+    repeated = {id for id, count in stored.items() if count > 1}
     _print(
-        f"accepted {len(accepted)}, stored {len(accepted & stored)}, published "
-        f"{len(accepted & published)}; lost {len(lost)}, never published {len(unpublished)}"
+        f"accepted {len(accepted)}, stored {len(accepted & stored.keys())}, published "
+        f"{len(accepted & published)}; lost {len(lost)}, stored twice {len(repeated)}, "
+        f"never published {len(unpublished)}"
     )
-    return 1 if lost or unpublished else 0
+    return 1 if lost or repeated or unpublished else 0
 
 
 async def _published(compose: Compose) -> set[str]:
