@@ -45,13 +45,14 @@ class BulkDelete(msgspec.Struct, frozen=True):
 
 
 class Deletion(msgspec.Struct, frozen=True, kw_only=True):
-    """Result of a deletion."""
+    """Result of a deletion. As in current versions of PostHog, persons count as queued."""
 
     persons_found: int
-    persons_deleted: int
+    persons_queued_for_deletion: int
+    persons_deleted: int = 0
     events_queued_for_deletion: bool
     recordings_queued_for_deletion: bool
-    deletion_errors: list[str] = []
+    deletion_errors: list[dict[str, str]] = []
 
 
 class PersonsController(Controller):
@@ -96,6 +97,8 @@ class PersonsController(Controller):
             raise invalid(str(error)) from error
         if len(deletion.distinct_ids) > MAX_IDS or len(deletion.ids) > MAX_IDS:
             raise invalid("You can only pass 1000 ids in one call")
+        if deletion.distinct_ids and deletion.ids:
+            raise invalid("You must provide either distinct_ids or ids, not both")
         if not deletion.distinct_ids and not deletion.ids:
             raise invalid("You need to specify either distinct_ids or ids")
         by_uuid = [
@@ -114,9 +117,9 @@ class PersonsController(Controller):
             )
         return Deletion(
             persons_found=len(removed),
-            persons_deleted=len(removed),
-            events_queued_for_deletion=deletion.delete_events,
-            recordings_queued_for_deletion=deletion.delete_recordings,
+            persons_queued_for_deletion=len(removed),
+            events_queued_for_deletion=deletion.delete_events and bool(removed),
+            recordings_queued_for_deletion=deletion.delete_recordings and bool(removed),
         )
 
     @get("/{person_id:str}", sync_to_thread=False)

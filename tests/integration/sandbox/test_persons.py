@@ -1,4 +1,4 @@
-"""Persons are listed by search text and by properties."""
+"""Persons are listed by search text and by properties, and deleted."""
 
 from __future__ import annotations
 
@@ -45,3 +45,29 @@ async def test_malformed_properties_are_refused(posthog: Driver, text: str) -> N
     await posthog.capture("$set", "u_1", properties={"$set": {"a": 1}})
     response = await posthog.http.get(PERSONS, params={"properties": text}, headers=posthog.key)
     assert (response.status_code, response.json()["attr"]) == (400, "properties")
+
+
+async def test_deleted_persons_are_reported_as_queued_with_their_events(posthog: Driver) -> None:
+    await posthog.capture("signup", "u_1")
+    body = {"distinct_ids": ["u_1", "u_unknown"], "delete_events": True}
+    for queued in (1, 0):
+        response = await posthog.http.post(f"{PERSONS}bulk_delete/", json=body, headers=posthog.key)
+        assert response.status_code == 202
+        assert response.json() == {
+            "persons_found": queued,
+            "persons_queued_for_deletion": queued,
+            "persons_deleted": 0,
+            "events_queued_for_deletion": bool(queued),
+            "recordings_queued_for_deletion": False,
+            "deletion_errors": [],
+        }
+    remaining = await posthog.http.get(PERSONS, params={"distinct_id": "u_1"}, headers=posthog.key)
+    assert remaining.json()["results"] == []
+
+
+@pytest.mark.parametrize("body", [{}, {"distinct_ids": ["u_1"], "ids": ["0190-a"]}])
+async def test_a_deletion_names_either_distinct_ids_or_uuids(
+    posthog: Driver, body: dict[str, Any]
+) -> None:
+    response = await posthog.http.post(f"{PERSONS}bulk_delete/", json=body, headers=posthog.key)
+    assert (response.status_code, response.json()["code"]) == (400, "invalid_input")
