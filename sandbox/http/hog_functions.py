@@ -37,16 +37,20 @@ class HogFunctionsController(Controller):
     @get("/", sync_to_thread=False)
     def list_functions(
         self, request: AnyRequest, instance: NamedDependency[Instance], project_id: FromPath[str]
-    ) -> Page[MinimalFunction]:
-        """List functions by type (`type`, or several in `types`), without inputs."""
+    ) -> Page[MinimalFunction] | Page[ShownFunction]:
+        """List functions by `type` (older clients: `types`), with inputs only if `full=true`."""
         authorize(request, instance, READ, project_id)
         query = request.query_params
-        types = [query["type"]] if "type" in query else query.get("types", "destination").split(",")
-        functions = [
+        types = query.get("type", query.get("types", "destination")).split(",")
+        functions = instance.functions.of_types(types)
+        if query.get("full") == "true":
+            full = [_shown(instance, function) for function in functions]
+            return paginate(request, instance.options.url, full)
+        minimal = [
             _minimal(instance, function, instance.functions.template(function.template_id))
-            for function in instance.functions.of_types(types)
+            for function in functions
         ]
-        return paginate(request, instance.options.url, functions)
+        return paginate(request, instance.options.url, minimal)
 
     @post("/")
     async def create_function(

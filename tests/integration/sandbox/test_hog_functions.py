@@ -80,8 +80,17 @@ async def test_the_list_is_filtered_by_type(posthog: Driver) -> None:
 
     assert await listed("") == [destination]
     assert await listed("?type=transformation") == [transformation]
-    assert await listed("?types=destination,transformation") == [destination, transformation]
+    for name in ("type", "types"):
+        both = await listed(f"?{name}=destination,transformation")
+        assert both == [destination, transformation]
     assert await listed("?type=site_app") == []
+
+
+async def test_a_full_list_has_the_inputs_without_secret_values(posthog: Driver) -> None:
+    created = await posthog.create(signing_secret="whsec_x")
+    response = await posthog.http.get(f"{FUNCTIONS}?full=true", headers=posthog.key)
+    assert response.json()["results"] == [created]
+    assert created["inputs"]["signing_secret"] == {"secret": True}
 
 
 async def test_a_change_of_inputs_replaces_all_of_them(posthog: Driver) -> None:
