@@ -46,14 +46,17 @@ def page() -> str:
         ),
         "",
         (
-            "Any route answers 400 if `Host` is not a valid host. Under `/v1/admin`, `/v1/events`, "
+            "Any route answers 400 if `Host` is missing or not a valid host, and if a header that"
+            " decides who sends the request, or for what, is given more than once: "
+            "`Authorization`, `Host`, `Idempotency-Key`, `Origin`, `Sec-Fetch-Site`, "
+            "`X-PostHog-Webhook-Secret`, and those of a signature. It answers 501 for a "
+            "`Transfer-Encoding` other than `chunked`. Under `/v1/admin`, `/v1/events`, "
             "`/v1/contacts` and `/v1/flags`, a query key that the route does not know or that is "
             "given more than once is answered 400; only provisioning ignores unknown keys. The "
             "server refuses, without a body, invalid HTTP (400), an address longer than 64 KiB "
             "(414), and more than 100 headers or 128 KiB of headers (431). A client that closes "
             "its side of the connection before the response (`nc -N`, `shutdown(SHUT_WR)`) "
-            "receives no response, although "
-            "the request may have been carried out."
+            "receives no response, although the request may have been carried out."
         ),
     ]
     by_tag: dict[str, list[str]] = {}

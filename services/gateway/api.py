@@ -25,11 +25,11 @@ from services.gateway.examples import add_examples
 from services.gateway.exception_handlers import EXCEPTION_HANDLERS
 from services.gateway.head_requests import with_head_requests
 from services.gateway.health.report import HealthReports
-from services.gateway.host_header import with_valid_host
 from services.gateway.json_request import JSONRequest
 from services.gateway.openapi import openapi_config
 from services.gateway.parts import Parts
 from services.gateway.query_keys import refuse_query_keys
+from services.gateway.request_headers import with_valid_headers
 from services.gateway.request_timeouts import with_body_timeout
 from services.gateway.response_headers import with_response_headers
 from services.gateway.routes.activity import get_activity
@@ -165,7 +165,7 @@ def with_middleware(litestar: Litestar, bus: Connection, settings: GatewaySettin
     """Wrap the Litestar app; middleware inside it would not see requests for unknown routes."""
     app = litestar.state.decoded_bodies.released_after(with_responses_in_pieces(litestar))
     app = with_audit_trail(with_head_requests(app), bus, ClientAddresses(settings.trusted_proxies))
-    app = with_valid_host(with_deliveries(app, litestar.state.deliveries))
+    app = with_valid_headers(with_deliveries(app, litestar.state.deliveries))
     app = with_content_decoding(app, settings.webhook_max_bytes)
     budget = BodyBudget(settings.webhook_max_bytes)
     app = with_body_timeout(app, settings.http_request_timeout_seconds, budget)

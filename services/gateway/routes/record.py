@@ -118,8 +118,6 @@ async def record_event(
     ] = None,
 ) -> RecordedEvent:
     """Store and publish an event. Both are done when the response 202 is sent."""
-    if len(request.headers.getall("idempotency-key", [])) > 1:
-        raise InvalidRequest("the header Idempotency-Key is given more than once")
     if len(await request.body()) > bus.max_payload - ENVELOPE_BYTES:
         raise RequestEntityTooLarge
     recorded = await bus.request(INGEST_RECORD, _reported(data, idempotency_key))

@@ -168,6 +168,24 @@ async def test_malformed_framing_is_refused(headers: tuple[str, ...], port: int)
     assert await is_live(port)
 
 
+async def test_a_transfer_coding_that_is_not_decoded_is_refused(port: int) -> None:
+    headers = ("X-PostHog-Webhook-Secret: s", "Transfer-Encoding: gzip, chunked")
+    response = await get(port, "/v1/webhooks/posthog", *headers, method="POST")
+    assert status(response) == 501
+
+
+@pytest.mark.parametrize(("version", "code"), [("1.0", 200), ("1.1", 400)])
+async def test_only_http_1_0_may_omit_the_host(version: str, code: int, port: int) -> None:
+    request = f"GET /livez HTTP/{version}\r\nConnection: close\r\n\r\n"
+    response = await exchange(port, request.encode())
+    assert response.split(b" ", 2)[1] == b"%d" % code
+
+
+async def test_an_admin_route_refuses_a_second_key(port: int) -> None:
+    keys = (f"Authorization: Bearer {KEY}", f"authorization: Bearer {KEY}")
+    assert status(await get(port, EVENTS, *keys)) == 400
+
+
 @pytest.mark.parametrize(
     "target",
     [

@@ -29,7 +29,14 @@ from hogsend.contract.provisioning import Refusal
 from hogsend.posthog.client_document import console_callback
 from services.gateway.error_responses import refusal_response
 from services.gateway.examples import DescribedOperation
-from tests.unit.gateway.fakes import INGEST_KEY, SECRET, FakeGateway, bearer, fake_gateway
+from tests.unit.gateway.fakes import (
+    ADMIN_KEY,
+    INGEST_KEY,
+    SECRET,
+    FakeGateway,
+    bearer,
+    fake_gateway,
+)
 from tests.unit.shared.test_posthog import SPECIFIED_DOCUMENT
 
 EVENTS = "/v1/admin/events"
@@ -81,24 +88,96 @@ async def test_an_invalid_host_header_is_400(gateway: FakeGateway, host: str, ur
     assert (response.status_code, response.json()) == (400, {"error": "Invalid host header"})
 
 
-async def test_two_host_headers_are_400(gateway: FakeGateway) -> None:
-    response = await gateway.http.get("/livez", headers=[("Host", "a"), ("Host", "b")])
-    assert response.status_code == 400
-
-
-@pytest.mark.parametrize(
-    "hosts", [[("Host", "a b")], [("Host", "a"), ("Host", "a")]], ids=["invalid", "two"]
-)
-async def test_a_webhook_with_an_invalid_host_header_is_400(
-    gateway: FakeGateway, hosts: list[tuple[str, str]]
-) -> None:
+async def test_a_webhook_with_an_invalid_host_header_is_400(gateway: FakeGateway) -> None:
     response = await gateway.http.post(
         "/v1/webhooks/posthog",
         json={"event": {"event": "e", "distinct_id": "u"}},
-        headers=[*hosts, ("x-posthog-webhook-secret", SECRET)],
+        headers=[("Host", "a b"), ("x-posthog-webhook-secret", SECRET)],
     )
     assert (response.status_code, response.json()) == (400, {"error": "Invalid host header"})
     assert gateway.bus.published.messages == []
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("Host", ("a", "b")),
+        ("Host", ("a", "a")),
+        ("x-posthog-webhook-secret", (SECRET, "wrong")),
+        ("x-posthog-webhook-secret", ("wrong", SECRET)),
+        ("x-posthog-webhook-secret", (SECRET, SECRET)),
+        ("Authorization", (f"Bearer {SECRET}", "Bearer wrong")),
+        ("Authorization", ("Bearer wrong", f"Bearer {SECRET}")),
+        ("webhook-signature", ("v1,a", "v1,b")),
+    ],
+)
+async def test_a_webhook_with_a_repeated_header_that_is_no_list_is_400(
+    gateway: FakeGateway, name: str, values: tuple[str, str]
+) -> None:
+    headers = [("x-posthog-webhook-secret", SECRET)] if name != "x-posthog-webhook-secret" else []
+    response = await gateway.http.post(
+        "/v1/webhooks/posthog",
+        json={"event": {"event": "e", "distinct_id": "u"}},
+        headers=[*headers, *((name, value) for value in values)],
+    )
+    message = f"The header {name.lower()} is given more than once"
+    assert (response.status_code, response.json()) == (400, {"error": message})
+    assert gateway.bus.published.messages == []
+
+
+@pytest.mark.parametrize("keys", [("wrong", ADMIN_KEY), (ADMIN_KEY, "wrong")])
+async def test_an_admin_request_with_two_authorization_headers_is_400(
+    gateway: FakeGateway, keys: tuple[str, str]
+) -> None:
+    headers = [("Authorization", f"Bearer {key}") for key in keys]
+    response = await gateway.http.get(EVENTS, headers=headers)
+    assert response.status_code == 400
+    assert gateway.bus.sent == []
+
+
+async def test_headers_that_are_lists_may_be_repeated(gateway: FakeGateway) -> None:
+    names = ("Accept", "Via", "X-Forwarded-For", "Forwarded", "Cookie", "Content-Type")
+    repeated = [(name, value) for name in names for value in ("a", "b")]
+    response = await gateway.http.post(
+        "/v1/webhooks/posthog",
+        json={"event": {"event": "e", "distinct_id": "u"}},
+        headers=[*repeated, ("x-posthog-webhook-secret", SECRET)],
+    )
+    assert response.status_code == 200
+
+
+async def test_a_request_of_http_1_1_without_a_host_is_400(gateway: FakeGateway) -> None:
+    response = await gateway.http.get("/livez", headers={"Host": ""})
+    message = "The header Host is missing or empty"
+    assert (response.status_code, response.json()) == (400, {"error": message})
+
+
+@pytest.mark.parametrize(
+    "codings",
+    [("gzip, chunked",), ("gzip", "chunked"), ("identity, chunked",), ("chunked", "chunked")],
+)
+async def test_a_transfer_coding_other_than_chunked_is_501(
+    gateway: FakeGateway, codings: tuple[str, ...]
+) -> None:
+    headers = [("x-posthog-webhook-secret", SECRET)]
+    response = await gateway.http.post(
+        "/v1/webhooks/posthog",
+        content=b"{}",
+        headers=[*headers, *(("Transfer-Encoding", coding) for coding in codings)],
+    )
+    assert response.status_code == 501
+    assert "Transfer-Encoding" in response.json()["error"]
+    assert gateway.bus.published.messages == []
+
+
+@pytest.mark.parametrize("coding", ["chunked", "Chunked"])
+async def test_a_chunked_body_is_accepted(gateway: FakeGateway, coding: str) -> None:
+    response = await gateway.http.post(
+        "/v1/webhooks/posthog",
+        content=b'{"event": {"event": "e", "distinct_id": "u"}}',
+        headers={"x-posthog-webhook-secret": SECRET, "Transfer-Encoding": coding},
+    )
+    assert response.status_code == 200
 
 
 @pytest.mark.parametrize("host", ["a", "a:", "a_b.example:3002", "[::1]", "[::1]:3002"])

@@ -122,11 +122,12 @@ async def test_a_delivery_whose_client_disconnected_is_not_queued(gateway: FakeG
 
     scope = {
         "type": "http",
+        "http_version": "1.1",
         "method": "POST",
         "path": URL,
         "query_string": b"",
         "client": None,
-        "headers": [(b"x-posthog-webhook-secret", SECRET.encode())],
+        "headers": [(b"host", b"x"), (b"x-posthog-webhook-secret", SECRET.encode())],
     }
     await gateway.app(scope, receive, send)
     assert responses[0]["status"] == 400
@@ -163,11 +164,13 @@ async def test_a_body_is_read_with_as_few_receives_as_its_headers_allow(
 
     scope = {
         "type": "http",
+        "http_version": "1.1",
         "method": "POST",
         "path": URL,
         "query_string": b"",
         "client": None,
         "headers": [
+            (b"host", b"x"),
             (b"x-posthog-webhook-secret", SECRET.encode()),
             *((name.encode(), value.format(**sizes).encode()) for name, value in headers.items()),
         ],
