@@ -26,6 +26,15 @@ SET_KEY_OR_CONNECT = (
     f"{SET_KEY} Or run `hogsend connect posthog`: it stores the key of its project."
 )
 PROVISION = "Run `hogsend connect posthog --provision-only`, or set POSTHOG_API_KEY."
+OTHER_KEY = (
+    "POSTHOG_API_KEY is set, to another key than that of the connected project. PostHog may not "
+    "know it: then it answers 200, and drops the events."
+)
+CHECK_KEY = (
+    "Unless you capture into another project on purpose, compare POSTHOG_API_KEY with the project "
+    "API key in PostHog's settings, or unset it: then the connected project's is used. If that key "
+    "was reset in PostHog, run `hogsend connect posthog --provision-only`."
+)
 NOT_KNOWN = "The credentials service did not answer, so this is not known."
 RUN_DOCTOR = "Run `hogsend doctor`: it says what to do."
 CHECK_STATUS = "Look at `hogsend status` and at the credentials service's log."
@@ -33,8 +42,9 @@ CHECK_STATUS = "Look at `hogsend status` and at the credentials service's log."
 STORE_SECONDS = 2.0
 """Longest wait for PostgreSQL. Callers wait five seconds for the report."""
 
-KeyState: TypeAlias = Literal["known", "awaited", "absent"]
-"""Whether there is a project key. While one is `awaited`, events wait for it."""
+KeyState: TypeAlias = Literal["known", "other", "awaited", "absent"]
+"""Whether there is a project key. It is `other` if it is not the connected project's. While one is
+`awaited`, events wait for it."""
 
 
 class CapabilityReport:
@@ -79,11 +89,19 @@ class CapabilityReport:
     async def _key_state(self) -> KeyState | HogsendError:
         try:
             if await self._project_key.project() is not None:
-                return "known"
+                return "other" if await self._has_other_key() else "known"
             return "awaited" if await self._project_key.is_awaited() else "absent"
         except HogsendError as error:
             _count_unknown(error.code, error)
             return error
+
+    async def _has_other_key(self) -> bool:
+        try:
+            return await self._project_key.differs_from_connected()
+        except HogsendError as error:
+            # Captures with POSTHOG_API_KEY do not need the credentials service.
+            _count_unknown(error.code, error)
+            return False
 
     def _capture_capability(self, name: CapabilityName, key: KeyState | HogsendError) -> Capability:
         if isinstance(key, HogsendError):
@@ -97,6 +115,8 @@ class CapabilityReport:
         if key == "absent":
             reason = "There is no project API key."
             return Capability(name=name, state="off", reason=reason, remediation=SET_KEY_OR_CONNECT)
+        if key == "other":
+            return Capability(name=name, state="on", reason=OTHER_KEY, remediation=CHECK_KEY)
         if self._project_key.from_environment:
             return Capability(name=name, state="on", reason="POSTHOG_API_KEY is set.")
         return Capability(

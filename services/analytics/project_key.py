@@ -52,6 +52,17 @@ class ProjectKey:
         """The host that events are sent to, unless the stored project has another."""
         return self._host or US_INGESTION_HOST
 
+    async def differs_from_connected(self) -> bool:
+        """Whether `POSTHOG_API_KEY` is set to another key than the connected project's.
+
+        Raises:
+            HogsendError: the credentials service cannot be reached.
+        """
+        if self._configured is None:
+            return False
+        stored = await self._stored.get()
+        return bool(stored.project_api_key) and stored.project_api_key != self._configured.key
+
     async def project(self) -> Project | None:
         """Return the project; None when none is configured or stored.
 

@@ -108,6 +108,27 @@ async def test_a_connected_project_turns_capabilities_on_without_a_configured_ke
     assert "OAuth" in rows["personReads"].reason
 
 
+@pytest.mark.parametrize("key", ["phc_1", "phc_typo"])
+@on_virtual_time
+async def test_a_configured_key_of_another_project_than_the_connected_one_is_reported(
+    key: str,
+) -> None:
+    rows = await Instance(DEFAULT, key=key, project=STORED_KEY, token="pha_1").rows()
+    assert {row.state for row in rows.values()} == {"on"}
+    for name in ("eventCapture", "personWrites"):
+        assert ("another key" in rows[name].reason) == (key == "phc_typo")
+        assert ("unset it" in (rows[name].remediation or "")) == (key == "phc_typo")
+
+
+@on_virtual_time
+async def test_a_configured_key_turns_captures_on_without_the_credentials_service() -> None:
+    instance = Instance(DEFAULT)
+    instance.link.replies.clear()
+    rows = await instance.rows()
+    for name in ("eventCapture", "personWrites", "engagementOut"):
+        assert (rows[name].state, rows[name].remediation) == ("on", None)
+
+
 @on_virtual_time
 async def test_events_that_wait_for_a_project_are_reported() -> None:
     connected = ProjectReply(1, "absent", connected_at=datetime.now(UTC))
