@@ -11,8 +11,9 @@ import httpx
 from hogsend.contract.webhooks import SECRET_HEADER
 from hogsend.posthog.errors import PostHogError, PostHogTimeout, PostHogUnreachable
 from hogsend.posthog.project_choice import DENIED, ProjectChoice
-from services.provisioner.destination.drift import BODY, METHOD
+from services.provisioner.destination.drift import BODY, INPUTS, METHOD
 from services.provisioner.destination.errors import RERUN, ProvisioningError, posthog_failed
+from services.provisioner.destination.signing import SIGNING_INPUT
 
 FORBIDDEN = 403
 UNAUTHORIZED_REMEDY = (
@@ -141,16 +142,28 @@ def _from_status(
         )
     if is_about_destination(error):
         remedy = IN_POSTHOG_REMEDY
+        if (name := _added_input(error)) is not None:
+            detail += f" (the input {name})"
     return posthog_failed("api-error", detail, remedy or RETRY_REMEDY)
 
 
 def is_about_destination(error: PostHogError) -> bool:
     """Whether PostHog refused a part of the destination that an operator has changed, and named it.
 
-    For example filters with a cohort that cannot be run, or a draft that is not published.
+    For example filters with a cohort that cannot be run, a draft that is not published, or an input
+    that Hogsend does not set.
     """
     field = (error.attr or "").partition("__")[0]
-    return error.status == httpx.codes.BAD_REQUEST and field in {"filters", "enabled"}
+    return error.status == httpx.codes.BAD_REQUEST and (
+        field in {"filters", "enabled"} or _added_input(error) is not None
+    )
+
+
+def _added_input(error: PostHogError) -> str | None:
+    """Return the input that PostHog refused, if it is not one that Hogsend sets; else None."""
+    field, _, path = (error.attr or "").partition("__")
+    is_own = path.partition("__")[0] in {*INPUTS, SIGNING_INPUT}
+    return path if field == "inputs" and path and not is_own else None
 
 
 def needs_add_on(error: PostHogError) -> bool:

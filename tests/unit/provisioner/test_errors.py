@@ -98,7 +98,12 @@ def test_a_remediation_names_the_commands_and_settings(
         ("filters", True),
         ("filters__non_field_errors", True),
         ("enabled", True),
+        ("inputs__team_id", True),
+        ("inputs__secret_headers__x-key", True),
         ("inputs__url", False),
+        ("inputs__headers__x-key", False),
+        ("inputs__signing_secret", False),
+        ("inputs", False),
         ("template_id", False),
         (None, False),
     ],
@@ -111,6 +116,13 @@ def test_an_error_in_an_operators_change_is_fixed_in_posthog(
     assert ("Open the destination in PostHog" in (refusal.remediation or "")) == in_posthog
     assert "--provision-only" in (refusal.remediation or "")
     assert "Cohort" in (refusal.detail or "")
+
+
+def test_an_error_in_an_input_that_an_operator_added_names_the_input() -> None:
+    error = PostHogError("This field is required.", 400, "inputs__team_id")
+    refusal = from_posthog(error, Step.FUNCTION, WEBHOOK_URL, CURRENT).refusal
+    detail = "PostHog answered 400: This field is required. (the input team_id)"
+    assert refusal.detail == detail
 
 
 TIMEOUT = PostHogTimeout("PostHog did not answer within 4 s")
