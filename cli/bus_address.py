@@ -46,7 +46,7 @@ def discard_stack_url() -> None:
     """Unset NATS_URL if the shell loaded it from the files that `hogsend up` writes.
 
     Otherwise `hogsend up` in the terminal of a subscriber would not start its own NATS, and
-    `hogsend backup` would connect as the subscriber's user.
+    `hogsend backup` and `restore` would connect as the subscriber's user.
     """
     url = os.environ.get("NATS_URL")
     if url and url in _stack_urls():

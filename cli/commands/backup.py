@@ -79,6 +79,7 @@ def restore(
     json
         Print one JSON document on stdout and nothing else.
     """
+    discard_stack_url()
     settings = StackSettings()
     nats_url, database_url = os.environ.get("NATS_URL"), os.environ.get("DATABASE_URL")
     target: LocalTarget | ExternalServersTarget

@@ -224,6 +224,20 @@ def test_a_nats_url_that_a_subscriber_loaded_is_not_used_by_the_operator_and_by_
     assert os.environ["NATS_URL"] == "nats://elsewhere"
 
 
+def test_a_restore_beside_a_stack_does_not_connect_as_the_user_of_a_subscriber(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    home = tmp_path / ".hogsend"
+    home.mkdir()
+    url = "nats://subscriber:word@127.0.0.1:1"
+    (home / "subscriber.env").write_text(f"NATS_URL={url}\n")
+    monkeypatch.setenv("NATS_URL", url)
+    monkeypatch.setenv("DATABASE_URL", "postgres://127.0.0.1:1/nowhere")
+    outcome = cli("restore", str(tmp_path / "backup"))
+    assert outcome.code == ExitCode.FAILED
+    assert f"there is a stack in {home} already" in outcome.err
+
+
 def test_the_files_of_another_users_stack_do_not_matter_when_the_nats_url_is_given(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
