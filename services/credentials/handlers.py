@@ -65,7 +65,7 @@ async def get(request: ProviderRef, credentials: Injected[CredentialService]) ->
 async def delete(request: ProviderRef, credentials: Injected[CredentialService]) -> Deleted:
     """Delete the grant and everything derived from it."""
     await credentials.delete(request.provider_id)
-    return Deleted()
+    return Deleted(deleted=True)
 
 
 @router.endpoint(CREDENTIALS_STATUS)

@@ -23,7 +23,7 @@ from cli.console import MIN_WIDTH, out
 from cli.exit_codes import MEANINGS, ExitCode
 from cli.http_failure import failure_reason
 from tests.cli.fakes import ADMIN_KEY, FakeHogsend
-from tests.cli.recording_server import CannedResponse
+from tests.cli.recording_server import CannedResponse, Fake, RecordedRequest
 from tests.cli.running import Cli
 from tests.cli.test_dlq import LETTER, LIST
 from tests.cli.test_events import EVENT
@@ -152,6 +152,29 @@ def test_a_failure_with_json_is_one_document(cli: Cli, failing: tuple[str, ...])
     assert outcome.json["fix"]
     assert "error: " not in outcome.err
     assert not PYTHON_NAMES.search(outcome.everything)
+
+
+class ForeignServer(Fake):
+    """A server that is not Hogsend, and answers every request with an empty document."""
+
+    def respond(self, request: RecordedRequest) -> CannedResponse:  # noqa: ARG002
+        return CannedResponse(200, {})
+
+
+@pytest.mark.parametrize("flags", [[], ["--json"]])
+@pytest.mark.parametrize(
+    "command", [command for command, arguments in FAILING.items() if NOWHERE in arguments]
+)
+def test_an_empty_document_of_another_server_is_not_success(
+    cli: Cli, command: str, flags: list[str]
+) -> None:
+    server = ForeignServer()
+    with server.running():
+        arguments = [server.url if word == NOWHERE else word for word in FAILING[command]]
+        outcome = cli(*command.split(), *arguments, *flags)
+    assert server.requests
+    assert outcome.code == ExitCode.FAILED
+    assert "Hogsend" in (outcome.json["error"] if flags else outcome.err)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

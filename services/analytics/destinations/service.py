@@ -158,7 +158,7 @@ class DestinationService:
             # The leader notices that the destination is deleted, and deletes its consumer.
             FAILURES.labels("delete_destination", error.code).inc()
             log.warning("consumer not deleted yet", destination=str(id), reason=str(error))
-        return Deleted()
+        return Deleted(deleted=True)
 
     async def test(self, request: DestinationRef) -> TestQueued:
         """Queue a test event for this destination only."""
@@ -182,7 +182,7 @@ class DestinationService:
         await self._publisher.publish(
             subjects.engagement(TEST), msgspec.json.encode(event), headers
         )
-        return TestQueued()
+        return TestQueued(enqueued=True, event_type="webhook.test")
 
     async def deliveries(self, request: ListDeliveries) -> DeliveryPage:
         """List a destination's history."""

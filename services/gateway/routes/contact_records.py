@@ -155,4 +155,4 @@ class ContactRecordsController(Controller):
         if len(contacts) > 1:
             raise InvalidRequest("userId and email belong to two contacts: name one of them")
         await bus.request(INGEST_ERASE, EraseContact(contact_id=UUID(contacts[0].id)))
-        return Deleted()
+        return Deleted(deleted=True)

@@ -154,7 +154,8 @@ class CredentialMeta(Message, frozen=True):
 class Deleted(Message, frozen=True):
     """The resource was deleted; of a credential also everything derived from it."""
 
-    deleted: Literal[True] = True
+    # Without a default, so that the `{}` of another server is not read as success.
+    deleted: Literal[True]
 
 
 class CredentialStatus(Message, frozen=True):

@@ -104,8 +104,9 @@ class DestinationPage(Message, frozen=True, kw_only=True):
 class TestQueued(Message, frozen=True):
     """A test event was queued."""
 
-    enqueued: Literal[True] = True
-    event_type: Literal["webhook.test"] = "webhook.test"
+    # Without defaults, so that the `{}` of another server is not read as success.
+    enqueued: Literal[True]
+    event_type: Literal["webhook.test"]
 
 
 class ListDeliveries(Message, frozen=True, kw_only=True):

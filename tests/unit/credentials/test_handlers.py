@@ -75,7 +75,7 @@ async def test_a_grant_is_put_described_and_deleted(broker: ServiceBroker, drive
     assert await ask(broker, CREDENTIALS_GET, POSTHOG) == meta
     status = await ask(broker, CREDENTIALS_STATUS, POSTHOG)
     assert (status.oauth, status.scopes) == ("present", grant.scopes)
-    assert await ask(broker, CREDENTIALS_DELETE, POSTHOG) == Deleted()
+    assert await ask(broker, CREDENTIALS_DELETE, POSTHOG) == Deleted(deleted=True)
     with pytest.raises(NotFound, match="Provider credential not found"):
         await ask(broker, CREDENTIALS_GET, POSTHOG)
     assert [change.change for change in driver.stream.changes] == ["stored", "deleted"]

@@ -44,7 +44,7 @@ def outcomes(gateway: FakeGateway) -> list[tuple[str, str, str, int]]:
 async def test_requests_that_may_change_something_are_recorded_with_their_outcome(
     gateway: FakeGateway,
 ) -> None:
-    gateway.bus.reply_with(CREDENTIALS_DELETE, Deleted())
+    gateway.bus.reply_with(CREDENTIALS_DELETE, Deleted(deleted=True))
     await gateway.http.delete(CREDENTIAL, headers=bearer())
     await gateway.http.put(CREDENTIAL, json={"payload": {}}, headers=bearer())
     await gateway.http.delete(CREDENTIAL, headers=bearer(READ_KEY))
@@ -131,10 +131,10 @@ async def test_no_spelling_of_a_path_changes_something_without_an_audit_entry(
     gateway: FakeGateway, number: int
 ) -> None:
     scope = {"type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "scheme": "http"}
-    gateway.bus.reply_with(CREDENTIALS_DELETE, Deleted())
+    gateway.bus.reply_with(CREDENTIALS_DELETE, Deleted(deleted=True))
     for method in ("DELETE", "delete", "PURGE"):
         gateway.bus.reset()
-        gateway.bus.reply_with(CREDENTIALS_DELETE, Deleted())
+        gateway.bus.reply_with(CREDENTIALS_DELETE, Deleted(deleted=True))
         path, _, query = SPELLINGS[number](CREDENTIAL).partition("?")
         statuses: list[int] = []
         # The scope as a server passes it: httpx would normalize the path.
@@ -173,7 +173,7 @@ def _status_into(statuses: list[int]) -> Any:
 
 @pytest.mark.parametrize("name", ["X-HTTP-Method-Override", "X-Method-Override", "_method"])
 async def test_a_method_override_header_is_ignored(gateway: FakeGateway, name: str) -> None:
-    gateway.bus.reply_with(CREDENTIALS_DELETE, Deleted())
+    gateway.bus.reply_with(CREDENTIALS_DELETE, Deleted(deleted=True))
     for method in ("GET", "HEAD", "OPTIONS"):
         headers = {**bearer(), name: "DELETE"}
         await gateway.http.request(method, CREDENTIAL, headers=headers)
@@ -239,7 +239,7 @@ async def test_an_entry_is_published_before_the_response_starts(gateway: FakeGat
 async def test_a_request_is_answered_even_when_it_cannot_be_recorded(
     gateway: FakeGateway,
 ) -> None:
-    gateway.bus.reply_with(CREDENTIALS_DELETE, Deleted())
+    gateway.bus.reply_with(CREDENTIALS_DELETE, Deleted(deleted=True))
     gateway.bus.published.fail = lambda _message: Unavailable("NATS is not connected")
     with capture_logs() as logs:
         response = await gateway.http.delete(CREDENTIAL, headers=bearer())

@@ -66,7 +66,7 @@ async def delete(request: ProviderRef, memory: Injected[Memory]) -> Deleted:
         case "stuck":
             await asyncio.Event().wait()
     memory.seen.append(request.provider_id)
-    return Deleted()
+    return Deleted(deleted=True)
 
 
 @router.endpoint(CREDENTIALS_GET_DERIVED)
@@ -94,7 +94,7 @@ async def test_a_handler_is_called_with_its_request_and_its_dependencies(
     broker.provide(memory)
     broker.include(router)
     async with TestNatsBroker(broker):
-        assert await ask(broker, CREDENTIALS_DELETE, REF) == Deleted()
+        assert await ask(broker, CREDENTIALS_DELETE, REF) == Deleted(deleted=True)
     assert memory.seen == ["posthog"]
 
 
@@ -237,7 +237,7 @@ async def test_an_error_names_the_type_that_was_not_provided() -> None:
 
 
 async def test_a_handler_is_an_ordinary_function(memory: Memory) -> None:
-    assert await delete(REF, memory) == Deleted()
+    assert await delete(REF, memory) == Deleted(deleted=True)
 
 
 def test_a_router_lists_its_endpoints() -> None:

@@ -53,7 +53,7 @@ async def test_a_request_is_answered_in_a_span_of_its_callers_trace(
         current = tracing.in_use()
         assert current is not None
         current.inject(sent)
-        return Deleted()
+        return Deleted(deleted=True)
 
     broker = offline_broker(User.CREDENTIALS)
     broker.include(router)
