@@ -7,10 +7,11 @@ from datetime import datetime
 from typing import NamedTuple
 
 import msgspec
+from msgspec.structs import force_setattr
 
 from hogsend.contract.base import Properties
 from hogsend.contract.engagement import MAX_ENGAGEMENT_ID
-from hogsend.contract.headers import event_message_id
+from hogsend.contract.headers import event_digest, message_id_of
 from hogsend.contract.identity import contact_user_id
 
 
@@ -47,6 +48,11 @@ class EventKey(NamedTuple):
     name: str
     user_id: str
 
+    @property
+    def digest(self) -> bytes:
+        """The SHA-256 of the key (32 bytes)."""
+        return event_digest(*self)
+
 
 class IncomingEvent(msgspec.Struct, frozen=True, kw_only=True):
     """One event of one person."""
@@ -69,6 +75,15 @@ class IncomingEvent(msgspec.Struct, frozen=True, kw_only=True):
     backfilled: bool = False
     traceparent: str | None = None
     """The span in which it is processed (W3C Trace Context), if it is traced."""
+    digest: bytes = b""
+    """The SHA-256 of the key (32 bytes)."""
+    contact_user_id: str | None = None
+    """The distinct id if it may be a contact's key; otherwise None."""
+
+    def __post_init__(self) -> None:
+        """Derive what several steps of a batch read."""
+        force_setattr(self, "digest", event_digest(*self.ref, self.name, self.user_id))
+        force_setattr(self, "contact_user_id", contact_user_id(self.user_id))
 
     @property
     def key(self) -> EventKey:
@@ -78,13 +93,7 @@ class IncomingEvent(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def message_id(self) -> str:
         """The same key as text: the message id of messages about this event."""
-        source, id = self.ref
-        return event_message_id(source=source, id=id, event=self.name, user_id=self.user_id)
-
-    @property
-    def contact_user_id(self) -> str | None:
-        """The distinct id if it may be a contact's key; otherwise None."""
-        return contact_user_id(self.user_id)
+        return message_id_of(self.digest, self.ref.id)
 
     @property
     def effective_at(self) -> datetime:

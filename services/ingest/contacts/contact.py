@@ -61,11 +61,6 @@ def canonical_key(external_id: str | None, id: UUID) -> str:
     return external_id if external_id is not None else str(id)
 
 
-def version_of(event: IncomingEvent) -> Version:
-    """The version of all values that `event` writes."""
-    return version_at(event.effective_at, event.ref.id)
-
-
 def version_at(moment: datetime, event_id: str) -> Version:
     """The version of the values that an event at a time writes."""
     return (moment - _EPOCH) // _MICROSECOND, event_id
@@ -133,14 +128,13 @@ class Contact(msgspec.Struct, kw_only=True):
         Returns:
             What the event changed of the address and the properties.
         """
-        version = version_of(event)
-        change = Change.NOTHING
+        at = event.effective_at
+        version, change = version_at(at, event.ref.id), Change.NOTHING
         if email and event.email is not None:
             change = self._write_email(event.email, version)
         for name, value in event.person_properties.items():
             if (written := self._write(name, value, version)) > change:
                 change = written
-        at = event.effective_at
         self.first_seen_at = min(self.first_seen_at, at)
         self.last_seen_at = max(self.last_seen_at, at)
         return change

@@ -6,7 +6,6 @@ and are ignored. Events from before keys existed are searched in their table.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -14,7 +13,6 @@ from typing import Any, NamedTuple
 
 import aiosql
 import asyncpg
-import msgspec
 
 from services.ingest.event_table.partitions import EARLIEST, LATEST, UNPARTITIONED, list_partitions
 from services.ingest.incoming_event import EventKey, IncomingEvent
@@ -38,14 +36,21 @@ class Stored(NamedTuple):
 
 
 def digest_of(key: EventKey) -> bytes:
+    """The 16 bytes by which an event with this key is identified in the table of keys."""
+    return shortened(key.digest, key.id)
+
+
+def shortened(digest: bytes, id: str) -> bytes:
     """The 16 bytes by which an event is identified in the table of keys.
 
     PostHog's ids start with a time (UUID version 7, RFC 9562), and their digests do, too. So keys
     that are written together are close to each other in the index. The other 10 bytes are of the
     SHA-256, and distinguish the events of one millisecond.
+
+    Args:
+        digest: the SHA-256 of the event's key.
+        id: the event's id.
     """
-    digest = hashlib.sha256(msgspec.json.encode(key)).digest()
-    id = key.id
     if len(id) == _UUID_LENGTH and id[_UUID_VERSION] == "7":
         try:
             time = bytes.fromhex(id[:8] + id[9:13])

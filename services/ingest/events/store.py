@@ -25,7 +25,7 @@ from hogsend.service.retry import retry_after_conflict
 from services.ingest.contacts import storage as contacts
 from services.ingest.erasure.freshness import is_stale
 from services.ingest.erasure.tombstones import is_erased
-from services.ingest.event_table.event_keys import Stored, digest_of, is_of_unkeyed
+from services.ingest.event_table.event_keys import Stored, is_of_unkeyed, shortened
 from services.ingest.event_table.partitions import has_no_partition
 from services.ingest.event_table.upkeep import EventTable
 from services.ingest.events.outcome import Outcome, Rejected, Saved, Status
@@ -149,7 +149,7 @@ class EventStore:
             raise
 
     async def _save_in_transaction(self, events: Sequence[IncomingEvent]) -> list[Outcome]:
-        digests = [digest_of(event.key) for event in events]
+        digests = [shortened(event.digest, event.ref.id) for event in events]
         new: _New = {}
         taken_over: dict[bytes, IncomingEvent] = {}
         dropped = set()

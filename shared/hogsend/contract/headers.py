@@ -53,6 +53,7 @@ MAX_PROPAGATED = 256
 """Maximum characters of a header value that is copied to other messages, logs and tables."""
 
 _SAFE = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
+_encode = msgspec.json.Encoder().encode
 
 
 def message_headers(
@@ -98,9 +99,18 @@ def event_message_id(*, source: str, id: str, event: str, user_id: str) -> str:
         event: the event's name.
         user_id: the user id as reported; may be empty.
     """
-    key = msgspec.json.encode([source, id, event, user_id])
-    digest = hashlib.sha256(key).hexdigest()[:32]
-    return f"{digest}:{id}" if is_safe_in_header(id) else digest
+    return message_id_of(event_digest(source, id, event, user_id), id)
+
+
+def event_digest(source: str, id: str, event: str, user_id: str) -> bytes:
+    """The SHA-256 of what identifies an event; see `event_message_id`."""
+    return hashlib.sha256(_encode((source, id, event, user_id))).digest()
+
+
+def message_id_of(digest: bytes, id: str) -> str:
+    """The message id of an event with this `event_digest`; see `event_message_id`."""
+    text = digest[:16].hex()
+    return f"{text}:{id}" if is_safe_in_header(id) else text
 
 
 def is_safe_in_header(id: str) -> bool:

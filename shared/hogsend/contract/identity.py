@@ -20,6 +20,8 @@ _QUOTES, _ZERO_WIDTH = "'\"`", "\u200b\u200c\u200d\u2060"
 _AROUND = _QUOTES + _ZERO_WIDTH + _BLANK + "\x1c\x1d\x1e\x1f\x85"
 """Quotes, zero-width characters, and all white space of JavaScript and Python."""
 
+_INVISIBLE = _ZERO_WIDTH + _BLANK
+
 _MAX_QUOTES = 3
 """How many pairs of quotes around an address are removed. A limit, because each takes a copy of a
 text that may have megabytes."""
@@ -129,11 +131,11 @@ def first_user_id(distinct_ids: Iterable[str | None]) -> str | None:
 
 def _unquoted(text: str) -> str:
     """The text without zero-width characters and pairs of quotes around it."""
-    text = text.strip(_ZERO_WIDTH + _BLANK)
+    text = text.strip(_INVISIBLE)
     for _ in range(_MAX_QUOTES):
         if len(text) < len("''") or text[0] != text[-1] or text[0] not in _QUOTES:
             break
-        text = text[1:-1].strip(_ZERO_WIDTH + _BLANK)
+        text = text[1:-1].strip(_INVISIBLE)
     return text
 
 

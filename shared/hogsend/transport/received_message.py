@@ -14,12 +14,13 @@ from nats.aio.msg import Msg
 HEADERS_START = b"NATS/1.0\r\n"
 """Start of a header block without a status of the server."""
 
-MAX_CACHED_NAME_BYTES = 64
-"""Header names up to this length are cached. Publishers choose the names, at any length."""
+MAX_CACHED_NAME = 64
+"""Header names of up to this many characters are cached. Publishers choose the names, at any
+length."""
 
 
 class UnparsedHeaders:
-    """A header block as it was received, without `HEADERS_START`."""
+    """A header block as it was received; it starts with `HEADERS_START`."""
 
     __slots__ = ("_raw",)
 
@@ -52,27 +53,30 @@ class ReceivedMessage(Msg):
         self._headers = headers
 
 
+_WHITE_SPACE = " \t\n\r\v\f"
+"""What `bytes.strip` removes, which nats-py uses; `str.strip` removes more."""
+
+
 def parse_headers(raw: bytes) -> dict[str, str]:
     """Parse header lines, with the same result as nats-py."""
     headers: dict[str, str] = {}
-    for line in raw.split(b"\r\n"):
-        raw_name, colon, value = line.partition(b":")
+    # The line `NATS/1.0` has no colon. A line break ends an incomplete character, so decoding all
+    # lines at once gives the same texts.
+    for line in raw.decode("utf-8", "replace").split("\r\n"):
+        raw_name, colon, value = line.partition(":")
         if not colon:
             continue
-        is_cached = len(raw_name) <= MAX_CACHED_NAME_BYTES
+        is_cached = len(raw_name) <= MAX_CACHED_NAME
         name = (cached_header_name if is_cached else _header_name)(raw_name)
         if name is not None:
-            headers[name] = value.strip().decode("utf-8", "replace")
+            headers[name] = value.strip(_WHITE_SPACE)
     return headers
 
 
-def _header_name(raw: bytes) -> str | None:
-    """Decode the name of a header; None for bytes that are not a valid name."""
-    try:
-        name = raw.strip().decode("ascii")
-    except UnicodeDecodeError:
-        return None
-    return None if any(map(str.isspace, name)) else name
+def _header_name(raw: str) -> str | None:
+    """Return the name of a header; None for a text that is not a valid name."""
+    name = raw.strip(_WHITE_SPACE)
+    return None if not name.isascii() or any(map(str.isspace, name)) else name
 
 
 cached_header_name = lru_cache(maxsize=1024)(_header_name)

@@ -303,7 +303,7 @@ async def test_a_jetstream_subscription_receives_an_empty_message(raw: bytes) ->
 def test_long_header_names_are_not_cached() -> None:
     cache_info = received_message.cached_header_name.cache_info
     before = cache_info().currsize
-    NatsClient._parse_header_lines(b"x" * (received_message.MAX_CACHED_NAME_BYTES + 1) + b": 1")
+    NatsClient._parse_header_lines(b"x" * (received_message.MAX_CACHED_NAME + 1) + b": 1")
     assert cache_info().currsize == before
     assert cache_info().maxsize is not None
 
