@@ -7,6 +7,31 @@ CREATE FUNCTION pg_temp.folded_email(email text) RETURNS text LANGUAGE sql IMMUT
         E' \t\n\u000b\f\r\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006'
         || E'\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000\ufeff'), 'I', 'i'))
 $$;
+-- The address in a text, as `hogsend.contract.identity.contact_email` finds it: without quotes and zero-width
+-- characters around it, the one in brackets of `Ada <ada@example.com>`, the one after `mailto:`. A text
+-- without an address is only folded.
+CREATE FUNCTION pg_temp.contact_email(value text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$
+DECLARE
+    around text := E' \t\n\u000b\f\r\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006'
+        || E'\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000\ufeff'
+        || E'\u200b\u200c\u200d\u2060';
+    folded text := pg_temp.folded_email(value);
+    email text := btrim(folded, around);
+BEGIN
+    FOR pair IN 1..3 LOOP
+        EXIT WHEN length(email) < 2 OR left(email, 1) <> right(email, 1)
+            OR left(email, 1) NOT IN ('''', '"', '`');
+        email := btrim(substr(email, 2, length(email) - 2), around);
+    END LOOP;
+    IF email LIKE '%<%>' THEN
+        email := regexp_replace(left(email, -1), '^.*<', '');
+    END IF;
+    IF starts_with(email, 'mailto:') THEN
+        email := split_part(substr(email, 8), '?', 1);
+    END IF;
+    RETURN CASE WHEN email ~ '^[^\s@<>]+@[^\s@<>]+$' THEN email ELSE folded END;
+END
+$$;
 CREATE FUNCTION pg_temp.names_nobody(user_id text) RETURNS boolean LANGUAGE sql IMMUTABLE AS $$
     SELECT lower(translate(btrim(user_id, E' \t\n\u000b\f\r''"`'), 'I', 'i')) IN ('', 'anonymous',
         'guest', 'distinctid', 'distinct_id', 'id', 'not_authenticated', 'email', 'undefined', 'true', 'false', 'null',
@@ -17,13 +42,13 @@ $$;
 DELETE FROM ingest.contact_keys WHERE kind = 'external' AND pg_temp.names_nobody(value);
 UPDATE ingest.contacts SET external_id = NULL WHERE pg_temp.names_nobody(external_id);
 DELETE FROM ingest.contact_keys
-WHERE kind = 'email' AND pg_temp.folded_email(value) !~ '^[^\s@]+@[^\s@]+$';
+WHERE kind = 'email' AND pg_temp.contact_email(value) !~ '^[^\s@<>]+@[^\s@<>]+$';
 
 -- An address in several spellings leads to one contact now: one with a user id, else the oldest.
 CREATE TEMPORARY TABLE spelling AS
-SELECT key.value, pg_temp.folded_email(key.value) AS email, key.contact_id,
+SELECT key.value, pg_temp.contact_email(key.value) AS email, key.contact_id,
     first_value(key.contact_id) OVER (
-        PARTITION BY pg_temp.folded_email(key.value)
+        PARTITION BY pg_temp.contact_email(key.value)
         ORDER BY contact.external_id IS NULL, contact.created_at, contact.id
     ) AS owner
 FROM ingest.contact_keys AS key JOIN ingest.contacts AS contact ON contact.id = key.contact_id
@@ -58,8 +83,8 @@ WHERE contact.id IN (SELECT owner FROM merged);
 INSERT INTO ingest.contact_keys (kind, digest, value, contact_id)
 SELECT 'row', sha256(id::text::bytea), id::text, owner FROM merged;
 DELETE FROM ingest.contacts WHERE id IN (SELECT id FROM merged);
-UPDATE ingest.contacts SET email = pg_temp.folded_email(email)
-WHERE email <> pg_temp.folded_email(email);
+UPDATE ingest.contacts SET email = pg_temp.contact_email(email)
+WHERE email <> pg_temp.contact_email(email);
 
 -- migrate:down
 -- Forward only.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import shutil
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -17,6 +17,7 @@ from structlog.testing import capture_logs
 
 from hogsend.contract.errors import CannotStart, Unavailable
 from hogsend.contract.events import ListEvents
+from hogsend.contract.identity import contact_email, fold_email
 from hogsend.contract.users import User
 from hogsend.service import migrations as migrations_module
 from hogsend.service import postgres_server
@@ -176,11 +177,11 @@ async def test_ingest_works_with_rows_of_the_first_version(
 async def test_emails_of_the_first_version_become_normalized_contact_keys(
     database_url: str, tmp_path: Path
 ) -> None:
-    """Two spellings of an address become one contact; placeholders are not keys."""
+    """Spellings of an address become one contact; placeholders are not keys."""
     await migrate_to(database_url, User.INGEST, SERVICES / "ingest/migrations", 1, tmp_path)
     connection = await asyncpg.connect(database_url)
-    ids = [UUID(int=number) for number in range(2, 8)]
-    user_ids = [None, None, "u_2", None, "null", None]
+    ids = [UUID(int=number) for number in range(2, 9)]
+    user_ids = [None, None, "u_2", None, "null", None, None]
     emails = [
         "mara@example.com",
         "\ufeffMara@Example.com",
@@ -188,6 +189,7 @@ async def test_emails_of_the_first_version_become_normalized_contact_keys(
         "zoe@x.org",
         "k@x.org",
         "n/a",
+        "'\u200bMara@Example.com\u200b'",
     ]
     for id, user_id, email in zip(ids, user_ids, emails, strict=True):
         await connection.execute(
@@ -206,8 +208,9 @@ async def test_emails_of_the_first_version_become_normalized_contact_keys(
     await opened.connect()
     store = ContactStore(opened)
     mara = await store.find("MARA@example.com ")
-    assert (mara.contact_key, set(mara.properties)) == (str(ids[0]), {"2", "3"})
-    assert (await store.find(str(ids[1]))).contact_key == str(ids[0])
+    assert (mara.contact_key, set(mara.properties)) == (str(ids[0]), {"2", "3", "8"})
+    for merged in (ids[1], ids[6]):
+        assert (await store.find(str(merged))).contact_key == str(ids[0])
     assert set((await store.find("zoe@x.org")).properties) == {"4", "5"}
     assert (await store.find("u_2")).contact_key == "u_2"
     assert (await store.find("k@x.org")).contact_key == str(ids[4])
@@ -215,6 +218,46 @@ async def test_emails_of_the_first_version_become_normalized_contact_keys(
         assert (await store.find(placeholder)).contact_key is None
     assert (await store.find(str(ids[5]))).contact_key == str(ids[5])
     await opened.close()
+    await connection.close()
+
+
+SPELLINGS = [
+    *("ada@example.com", " Ada@Example.com\ufeff", "'ada@example.com'", '" ada@example.com "'),
+    *("`'\u200bada@example.com\u200b'`", "\u2060ada@example.com\u200d", "<ada@example.com>"),
+    *("Ada L. <ada@example.com>", "mailto:ada@example.com?subject=hi", "'mailto:ADA@example.com'"),
+    *("''''ada@example.com''''", "'ada@example.com", "ada@example.com>", "<>", "'", "n/a", "''"),
+]
+
+
+async def test_keys_of_the_first_version_are_the_address_that_is_in_them(
+    database_url: str, tmp_path: Path
+) -> None:
+    await migrate_to(database_url, User.INGEST, SERVICES / "ingest/migrations", 1, tmp_path)
+    connection = await asyncpg.connect(database_url, server_settings={"search_path": "ingest"})
+    # Each contact has a user id, so that none is merged into another.
+    for number, text in enumerate(SPELLINGS):
+        await connection.execute(
+            "INSERT INTO contacts (id, source, external_id, email, properties, versions, "
+            "created_at, first_seen_at, last_seen_at) "
+            "VALUES ($1, 'hogsend', $2, $3, '{}', '{}', $4, $4, $4)",
+            *(UUID(int=number), f"u_{number}", text, NOW + timedelta(seconds=number)),
+        )
+        await connection.execute(
+            "INSERT INTO contact_keys VALUES ('email', $1, $2, $3)",
+            *(digest(Key("email", text)), text, UUID(int=number)),
+        )
+    await migrate_to(database_url, User.INGEST, SERVICES / "ingest/migrations", 6, tmp_path)
+    addresses = {contact_email(text) for text in SPELLINGS}
+    rows = await connection.fetch("SELECT value, digest, contact_id FROM contact_keys")
+    assert {row["value"] for row in rows} == addresses - {None}
+    for row in rows:
+        assert row["digest"] == digest(Key("email", row["value"]))
+        owner = next(text for text in SPELLINGS if contact_email(text) == row["value"])
+        assert row["contact_id"] == UUID(int=SPELLINGS.index(owner))
+    emails = await connection.fetch("SELECT email FROM contacts ORDER BY id")
+    assert [row["email"] for row in emails] == [
+        contact_email(text) or fold_email(text) for text in SPELLINGS
+    ]
     await connection.close()
 
 
