@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
 from pathlib import Path
@@ -49,6 +50,20 @@ def only_file(directory: Path) -> Path:
 def full(*_arguments: object, **_named: object) -> None:
     """Raise the error that every write raises on a full disk."""
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def unreadable(*_arguments: object) -> bytes:
+    """Raise the error that reads raise on a defective disk."""
+    raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+def open_files(directory: Path) -> list[str]:
+    """Return the files of a directory that this process has open, once for each descriptor."""
+    opened = []
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):
+            opened.append(str(descriptor.readlink()))
+    return sorted(path for path in opened if path.startswith(str(directory)))
 
 
 async def drained(spool: Spool) -> list[str]:

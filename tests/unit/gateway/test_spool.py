@@ -14,7 +14,8 @@ from structlog.testing import capture_logs
 from hogsend.contract.errors import CannotStart, SpoolFull
 from hogsend.service.metrics import FAILURES
 from services.gateway.webhooks.spool import file as spool_file
-from services.gateway.webhooks.spool.spool import Spool
+from services.gateway.webhooks.spool.directory import SET_ASIDE
+from services.gateway.webhooks.spool.spool import BYTES, LIMIT, SPOOLED, WAITING, Spool
 from tests.unit.gateway.spooling import (
     BIG,
     MIB,
@@ -26,6 +27,7 @@ from tests.unit.gateway.spooling import (
     ids,
     names_in,
     only_file,
+    open_files,
     set_aside,
     webhook,
 )
@@ -113,16 +115,19 @@ async def test_partial_writes_of_the_disk_are_completed(
     await spool.close()
 
 
-@pytest.mark.parametrize("call", ["fsync", "rename"])
+@pytest.mark.parametrize(
+    ("owner", "call"), [(os, "fsync"), (Path, "rename"), (spool_file, "sync_directory")]
+)
 async def test_a_file_that_cannot_be_created_leaves_no_remains(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: object, call: str
 ) -> None:
-    spool = Spool(tmp_path, BIG)
+    spool, before = Spool(tmp_path, BIG), open_files(tmp_path)
     with monkeypatch.context() as broken:
-        broken.setattr(os if call == "fsync" else Path, call, full)
+        broken.setattr(owner, call, full)
         with pytest.raises(SpoolFull):
             await spool.append(webhook(1))
     assert names_in(tmp_path) == []
+    assert open_files(tmp_path) == before
     await spool.append(webhook(2))
     assert await ids(spool) == ["id-2"]
     await spool.close()
@@ -156,6 +161,7 @@ async def test_removing_webhooks_frees_space(tmp_path: Path) -> None:
     assert await ids(spool) == ["id-2", "id-3"]
     await spool.remove(await spool.head(10))
     assert (spool.count, spool.waiting_bytes) == (0, 0)
+    assert (files(tmp_path), open_files(tmp_path)) == ([], [])
     await spool.close()
 
 
@@ -165,6 +171,8 @@ async def test_a_head_is_bounded_in_bytes_and_never_empty(tmp_path: Path) -> Non
         await spool.append(webhook(number, MIB))
     assert await ids(spool, 3) == ["id-0", "id-1", "id-2"]
     assert len(await spool.head(256, 3 * MIB)) == 2
+    first = (await spool.head(1))[0]
+    assert len(await spool.head(256, 3 * first.size)) == 3
     assert len(await spool.head(256, 10)) == 1
     assert max(path.stat().st_size for path in files(tmp_path)) <= 8 * MIB
     assert await drained(spool) == [f"id-{number}" for number in range(12)]
@@ -175,10 +183,13 @@ async def test_a_webhook_that_is_set_aside_is_excluded_until_the_next_start(tmp_
     spool = Spool(tmp_path, BIG)
     await spool.append(webhook(1))
     await spool.append(webhook(2))
+    before = SET_ASIDE._value.get()
     await spool.set_aside((await spool.head(1))[0], "too large")
     assert await ids(spool) == ["id-2"]
     assert (spool.count, set_aside(spool)) == (1, 1)
+    assert SET_ASIDE._value.get() == before + 1
     assert await drained(spool) == ["id-2"]
+    assert spool.waiting_bytes == 0
     await spool.close()
     reopened = Spool(tmp_path, BIG)
     assert await ids(reopened) == ["id-1"]
@@ -189,6 +200,18 @@ async def test_a_directory_that_cannot_be_created_is_reported(tmp_path: Path) ->
     (tmp_path / "file").touch()
     with pytest.raises(CannotStart, match="SPOOL_DIR"):
         Spool(tmp_path / "file" / "spool", BIG)
+
+
+async def test_a_webhook_that_cannot_be_synced_leaves_no_empty_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = Spool(tmp_path, BIG)
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "fdatasync", full)
+        with pytest.raises(SpoolFull):
+            await spool.append(webhook(1))
+    assert names_in(tmp_path) == []
+    await spool.close()
 
 
 @pytest.mark.parametrize("call", ["pwrite", "fdatasync", "open"])
@@ -231,9 +254,26 @@ async def test_a_full_disk_does_not_stop_the_drain(
         broken.setattr(os, "pwrite", full)
         broken.setattr(Path, "unlink", full)
         assert await drained(spool) == ["id-0", "id-1", "id-2"]
+    await spool.adopt()
     assert spool.count == 0
     await spool.append(webhook(3))
     assert await ids(spool) == ["id-3"]
+    await spool.close()
+
+
+async def test_a_webhook_whose_removal_cannot_be_marked_on_disk_is_not_returned_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = Spool(tmp_path, BIG)
+    for number in range(3):
+        await spool.append(webhook(number))
+    failures = FAILURES.labels("spool", "mark")
+    before = failures._value.get()
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "pwrite", full)
+        await spool.remove(await spool.head(2))
+    assert failures._value.get() == before + 1
+    assert await ids(spool) == ["id-2"]
     await spool.close()
 
 
@@ -252,9 +292,47 @@ async def test_an_unexpected_error_is_raised_to_the_caller(
     await spool.close()
 
 
+async def test_pending_writes_are_finished_when_the_spool_closes(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, BIG)
+    appending = [asyncio.create_task(spool.append(webhook(number))) for number in range(2)]
+    await asyncio.sleep(0)
+    await spool.close()
+    await asyncio.gather(*appending)
+    reopened = Spool(tmp_path, BIG)
+    assert await drained(reopened) == ["id-0", "id-1"]
+    await reopened.close()
+
+
+async def test_the_gauges_follow_each_change_of_the_spool(tmp_path: Path) -> None:
+    def gauges() -> list[float]:
+        return [gauge._value.get() for gauge in (WAITING, BYTES, LIMIT)]
+
+    appended, file = SPOOLED._value.get(), await filled(tmp_path / "ended", 3)
+    assert SPOOLED._value.get() == appended + 3
+    file.rename(tmp_path / file.name)
+    later = await filled(tmp_path / "later", 1)
+    spool = Spool(tmp_path, BIG)
+    at_start = gauges()
+    first, second, third = await spool.head(3)
+    assert at_start == gauges() == [3, 3 * first.size, BIG]
+    await spool.remove([first])
+    assert gauges() == [2, 2 * first.size, BIG]
+    await spool.set_aside(second, "too large")
+    assert gauges() == [1, first.size, BIG]
+    file = only_file(tmp_path)
+    file.write_bytes(file.read_bytes()[: third.offset])
+    assert await spool.head(3) == []
+    assert gauges() == [0, 0, BIG]
+    later.rename(tmp_path / later.name)
+    await spool.adopt()
+    assert gauges() == [1, first.size, BIG]
+    assert not spool.is_full
+    await spool.close()
+
+
 async def test_spool_files_are_readable_by_their_owner_only(tmp_path: Path) -> None:
-    file = await filled(tmp_path / "spool", 1)
-    assert (tmp_path / "spool").stat().st_mode & 0o077 == 0
+    file = await filled(tmp_path / "new" / "spool", 1)
+    assert file.parent.stat().st_mode & 0o077 == 0
     assert file.stat().st_mode & 0o077 == 0
 
 

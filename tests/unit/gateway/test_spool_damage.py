@@ -7,9 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from hogsend.contract.errors import SpoolFull
 from services.gateway.webhooks.queued_webhook import QueuedWebhook
+from services.gateway.webhooks.spool import file as spool_file
+from services.gateway.webhooks.spool.directory import FILES_SET_ASIDE
 from services.gateway.webhooks.spool.format import STATE_OFFSET
 from services.gateway.webhooks.spool.salvage import Fragment, Salvaged, salvage
 from services.gateway.webhooks.spool.set_aside import NAME as SET_ASIDE_DIRECTORY
@@ -25,6 +28,7 @@ from tests.unit.gateway.spooling import (
     names_in,
     only_file,
     set_aside,
+    unreadable,
     webhook,
 )
 
@@ -104,10 +108,10 @@ async def test_a_damaged_file_that_was_removed_is_no_longer_reported(tmp_path: P
     file = await filled(tmp_path, 1)
     file.write_bytes(b"")
     spool = Spool(tmp_path, BIG)
-    assert set_aside(spool) == 1
+    assert (set_aside(spool), FILES_SET_ASIDE._value.get()) == (1, 1)
     (tmp_path / SET_ASIDE_DIRECTORY / file.name).unlink()
     await spool.adopt()
-    assert set_aside(spool) == 0
+    assert (set_aside(spool), FILES_SET_ASIDE._value.get()) == (0, 0)
     await spool.close()
 
 
@@ -123,6 +127,66 @@ async def test_damage_at_run_time_is_counted_and_the_file_set_aside(tmp_path: Pa
     assert await drained(spool) == ["id-0", "id-2"]
     assert damaged_places() == before + 1
     assert set_aside(spool) == 1
+    await spool.close()
+
+
+async def test_a_damaged_place_is_counted_once(tmp_path: Path) -> None:
+    spool, before = Spool(tmp_path, BIG), damaged_places()
+    for number in range(3):
+        await spool.append(webhook(number))
+    size = (await spool.head(1))[0].size
+    second = (await spool.head(2))[1]
+    change(only_file(tmp_path), second.offset + second.size - 1)
+    for _ in range(3):
+        assert await ids(spool) == ["id-0", "id-2"]
+        assert (spool.count, spool.waiting_bytes) == (2, 2 * size)
+    assert damaged_places() == before + 1
+    await spool.close()
+    reopened = Spool(tmp_path, BIG)
+    assert damaged_places() == before + 2, "once by each process"
+    await reopened.close()
+
+
+async def test_a_file_that_can_no_longer_be_read_is_set_aside_with_its_webhooks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool, before = Spool(tmp_path, BIG), damaged_places()
+    for number in range(3):
+        await spool.append(webhook(number))
+    file = only_file(tmp_path)
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "pread", unreadable)
+        assert await ids(spool) == []
+    assert (spool.count, spool.waiting_bytes, spool.files_aside) == (0, 0, 1)
+    assert damaged_places() == before + 3
+    kept = [*salvage(tmp_path / SET_ASIDE_DIRECTORY / file.name)]
+    assert [piece.id for piece in kept if isinstance(piece, Salvaged)] == ["id-0", "id-1", "id-2"]
+    await spool.append(webhook(3))
+    assert await drained(spool) == ["id-3"]
+    await spool.close()
+
+
+async def test_removing_webhooks_of_a_truncated_file_does_not_fail(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, BIG)
+    for number in range(2):
+        await spool.append(webhook(number))
+    items = await spool.head(2)
+    os.truncate(only_file(tmp_path), items[1].offset)
+    await spool.remove(items)
+    assert (spool.count, await ids(spool)) == (0, [])
+    await spool.close()
+
+
+async def test_a_file_that_is_larger_than_any_valid_one_is_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, before = await filled(tmp_path, 2), damaged_places()
+    monkeypatch.setattr(spool_file, "MAX_READ_BYTES", file.stat().st_size)
+    file.write_bytes(file.read_bytes() + b"x")
+    spool = Spool(tmp_path, BIG)
+    assert damaged_places() == before + 1
+    assert await drained(spool) == ["id-0", "id-1"]
+    assert names_in(tmp_path / SET_ASIDE_DIRECTORY) == [file.name]
     await spool.close()
 
 
@@ -199,7 +263,9 @@ async def test_a_write_interrupted_by_a_crash_is_not_damage(tmp_path: Path) -> N
     file = await filled(tmp_path, 2)
     data = file.read_bytes()
     file.write_bytes(data + data[24:50])
-    spool = Spool(tmp_path, BIG)
+    with capture_logs() as lines:
+        spool = Spool(tmp_path, BIG)
+    assert [line["file"] for line in lines if line["log_level"] == "warning"] == [str(file)]
     assert await drained(spool) == ["id-0", "id-1"]
     assert set_aside(spool) == 0
     await spool.close()

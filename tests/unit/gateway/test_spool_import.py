@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
+from collections.abc import Sequence
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -13,6 +14,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from services.gateway.webhooks.spool import adoption
+from services.gateway.webhooks.spool.file import SpoolFile
 from services.gateway.webhooks.spool.set_aside import NAME as SET_ASIDE_DIRECTORY
 from services.gateway.webhooks.spool.spool import Spool
 from tests.unit.gateway.spooling import (
@@ -20,6 +22,7 @@ from tests.unit.gateway.spooling import (
     damaged_places,
     drained,
     files,
+    full,
     ids,
     names_in,
     set_aside,
@@ -55,12 +58,38 @@ async def test_the_spool_of_an_earlier_version_is_imported(tmp_path: Path) -> No
 async def test_a_large_spool_of_an_earlier_version_is_imported_in_parts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    parts: list[int] = []
+    append = SpoolFile.append
+
+    def record_part(file: SpoolFile, contents: Sequence[bytes]) -> None:
+        parts.append(len(contents))
+        append(file, contents)
+
     monkeypatch.setattr(adoption, "IMPORT_BYTES", 1200)
+    monkeypatch.setattr(SpoolFile, "append", record_part)
     path = sqlite_spool(tmp_path, 20)
     spool = Spool(tmp_path, BIG)
+    assert parts == [3, 3, 3, 3, 3, 3, 2], "webhooks of 500 bytes and more"
     assert await drained(spool) == [f"id-{number}" for number in range(20)]
     await spool.close()
     assert not path.exists()
+
+
+async def test_a_spool_of_an_earlier_version_that_does_not_fit_is_imported_at_the_next_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = sqlite_spool(tmp_path, 3)
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "pwrite", full)
+        spool = Spool(tmp_path, BIG)
+    await spool.append(webhook(99))
+    await spool.adopt()
+    assert (path.exists(), await drained(spool)) == (True, ["id-99"])
+    await spool.close()
+    restarted = Spool(tmp_path, BIG)
+    assert await drained(restarted) == ["id-0", "id-1", "id-2"]
+    assert not path.exists()
+    await restarted.close()
 
 
 async def test_invalid_rows_of_an_earlier_version_are_set_aside(tmp_path: Path) -> None:
