@@ -1,10 +1,9 @@
-"""Events that ingest publishes on a real server, for a subscriber."""
+"""Events and changes of the credential, published on a real server for a subscriber."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
 
 import msgspec
 
@@ -15,9 +14,8 @@ from hogsend.contract.headers import message_headers
 from hogsend.contract.users import User
 from hogsend.transport.connection import Connection
 from tests.integration.harness import connected, consumer_api
+from tests.messages import NOW, credential_change, event
 from tests.servers import Servers
-
-NOW = datetime(2026, 11, 24, tzinfo=UTC)
 
 
 @asynccontextmanager
@@ -34,15 +32,17 @@ async def two_sides(servers: Servers) -> AsyncIterator[tuple[Connection, Connect
 async def announce(
     bus: Connection, id: str, name: str = "signed_up", properties: Properties | None = None
 ) -> None:
-    event = Event(
-        id=id,
-        event=name,
-        source="posthog",
-        user_id="u_42",
-        contact_key="u_42",
-        occurred_at=NOW,
-        received_at=NOW,
-        properties=properties or {},
+    await publish_event(bus, event(id, name, properties=properties or {}))
+
+
+async def publish_event(bus: Connection, event: Event) -> None:
+    headers = message_headers(id=event.id, source="ingest", type="event", time=NOW)
+    await bus.publish(subjects.event(event.event), msgspec.json.encode(event), headers)
+
+
+async def publish_change(bus: Connection, version: int) -> None:
+    headers = message_headers(
+        id=f"c:{version}", source="credentials", type="credential.changed", time=NOW
     )
-    headers = message_headers(id=id, source="ingest", type="event", time=NOW)
-    await bus.publish(subjects.event(name), msgspec.json.encode(event), headers)
+    body = msgspec.json.encode(credential_change(version))
+    await bus.publish(subjects.credential_changed("posthog"), body, headers)

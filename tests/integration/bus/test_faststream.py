@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
 import anyio
-import msgspec
 import pytest
 from faststream import AckPolicy, FastStream
 from faststream.exceptions import NackMessage, SkipMessage, StopConsume
@@ -19,8 +18,6 @@ from nats.aio.msg import Msg
 
 from hogsend import CannotDecode, ConsumerConflict, CredentialChanged, Event, TypedEvent
 from hogsend.client.subscriptions import events_consumer
-from hogsend.contract import subjects
-from hogsend.contract.headers import message_headers
 from hogsend.contract.streams import StreamName
 from hogsend.contract.users import User
 from hogsend.faststream import HogsendBroker, subscriber
@@ -29,19 +26,15 @@ from hogsend.service import streams
 from hogsend.transport.connection import Connection
 from hogsend.transport.foreign_consumer import ensure_consumer
 from hogsend.transport.publisher import IN_FLIGHT
-from tests.faststream_messages import NOW, Plan, credential, event
+from tests.integration.bus.publishing import publish_change, publish_event
 from tests.integration.harness import connected, consumer_api
+from tests.messages import Plan, event
 from tests.servers import Servers
 from tests.waiting import PATIENCE_SECONDS, eventually
 
 pytestmark = pytest.mark.usefixtures("fresh_bus")
 SHORT_PULL = PullSub(timeout=0.2)
 """Short pull requests, so that an app stops soon; FastStream's default is five seconds."""
-
-
-async def announce(ingest: Connection, event: Event) -> None:
-    headers = message_headers(id=event.id, source="ingest", type="event", time=NOW)
-    await ingest.publish(subjects.event(event.event), msgspec.json.encode(event), headers)
 
 
 @pytest.fixture
@@ -69,10 +62,10 @@ async def test_a_handler_gets_typed_events_of_its_name_once(
     async def welcome(event: Event) -> None:
         got.append(event)
 
-    await announce(ingest, event("1"))
-    await announce(ingest, event("other", "elsewhere"))
+    await publish_event(ingest, event("1"))
+    await publish_event(ingest, event("other", "elsewhere"))
     async with running(broker):
-        await announce(ingest, event("2"))
+        await publish_event(ingest, event("2"))
         await eventually(lambda: len(got) == 2)
         assert got == [event("1"), event("2")]
 
@@ -101,7 +94,7 @@ async def test_a_stopped_app_leaves_no_ephemeral_consumer(
         got.append(event)
 
     async with running(broker):
-        await announce(ingest, event("1"))
+        await publish_event(ingest, event("1"))
         await eventually(lambda: len(got) == 2)
         assert len(await consumers()) == 2
     assert await consumers() == ["mailer"]
@@ -127,7 +120,7 @@ async def test_pull_subscribers_of_faststream_work_on_the_broker(
 
     broker.include_router(router)
     async with running(broker):
-        await announce(ingest, event("1"))
+        await publish_event(ingest, event("1"))
         await eventually(lambda: got == [event("1"), event("1")])
 
 
@@ -154,7 +147,7 @@ async def test_faststreams_own_broker_reads_events_with_the_users_inbox_and_an_u
         got.append(message.body)
 
     async with FastStream(broker, logger=None):
-        await announce(ingest, event("1"))
+        await publish_event(ingest, event("1"))
         await eventually(lambda: got)
 
 
@@ -176,7 +169,7 @@ async def test_a_subscriber_of_faststream_that_naks_on_errors_receives_a_failed_
             raise ValueError
 
     async with running(broker):
-        await announce(ingest, event("1"))
+        await publish_event(ingest, event("1"))
         await eventually(lambda: got == ["1", "1"])
 
 
@@ -205,7 +198,7 @@ async def test_an_app_does_not_start_on_a_durable_that_reads_other_events(
         assert [info.name for info in remaining] == ["mailer"]
         assert not other.link.connected
         for id, name in (("1", "invoice.paid"), ("2", "page_viewed"), ("3", "signed_up")):
-            await announce(ingest, event(id, name))
+            await publish_event(ingest, event(id, name))
         await eventually(lambda: got == ["1", "3"])
 
 
@@ -284,7 +277,7 @@ async def test_a_handler_whose_durable_conflicts_waits_until_the_conflict_ends(
         assert isinstance(reading, subscriber.ConsumerSubscriber)
         assert len(reading.tasks) == 1
         await js.delete_consumer(StreamName.EVENTS, "mailer")
-        await announce(ingest, event("1"))
+        await publish_event(ingest, event("1"))
         await eventually(lambda: got == ["1"])
 
 
@@ -314,7 +307,7 @@ async def test_an_event_whose_handler_failed_is_redelivered(
             raise error
 
     async with running(broker):
-        await announce(ingest, event("1"))
+        await publish_event(ingest, event("1"))
         await eventually(lambda: seen == ["1", "1"])
     # The event was nak'ed once, with a delay that a stop's nak does not have.
     assert delays == [subscriber.RETRY_SECONDS]
@@ -335,8 +328,8 @@ async def test_a_handler_that_awaits_a_cancelled_task_has_failed_and_others_cont
             task.cancel()
             await task
 
-    await announce(ingest, event("1"))
-    await announce(ingest, event("2"))
+    await publish_event(ingest, event("1"))
+    await publish_event(ingest, event("2"))
     async with running(broker):
         await eventually(lambda: sorted(got) == ["1", "1", "2"])
 
@@ -360,10 +353,10 @@ async def test_a_handler_can_stop_its_subscriber(
         got.append(event.id)
 
     async with running(broker):
-        await announce(ingest, event("1"))
+        await publish_event(ingest, event("1"))
         await eventually(lambda: not welcoming.running)
-        await announce(ingest, event("2"))
-        await announce(ingest, event("3", "invoice.paid"))
+        await publish_event(ingest, event("2"))
+        await publish_event(ingest, event("3", "invoice.paid"))
         await eventually(lambda: got == ["1", "3"])
         assert await unacknowledged(servers) <= 1
     replica = broker_of(servers)
@@ -389,7 +382,7 @@ async def test_a_handler_can_stop_the_app(
     app = FastStream(broker, logger=None, after_startup=[started.set])
     running = asyncio.create_task(app.run())
     await started.wait()
-    await announce(ingest, event("1"))
+    await publish_event(ingest, event("1"))
     async with asyncio.timeout(PATIENCE_SECONDS):
         await running
 
@@ -416,7 +409,7 @@ async def test_no_handler_continues_after_the_scope_of_its_broker_is_cancelled(
 
         async with broker:
             await broker.start()
-            await announce(ingest, event("1"))
+            await publish_event(ingest, event("1"))
             await asyncio.Event().wait()
     assert has_ended.is_set()
     assert broker.link.closed
@@ -455,7 +448,7 @@ async def test_an_event_not_handled_before_a_stop_goes_to_another_replica(
         await asyncio.Event().wait()
 
     async with running(broker):
-        await announce(ingest, event("1"))
+        await publish_event(ingest, event("1"))
         await started.wait()
     other, got = broker_of(servers), list[str]()
 
@@ -476,11 +469,11 @@ async def test_a_deleted_consumer_is_recreated(servers: Servers, ingest: Connect
         got.append(event.id)
 
     async with running(broker), connected(servers, User.OPERATOR) as operator:
-        await announce(ingest, event("1"))
+        await publish_event(ingest, event("1"))
         await eventually(lambda: got == ["1"])
         js = await operator.js_for(StreamName.EVENTS)
         await js.delete_consumer(StreamName.EVENTS, "mailer")
-        await announce(ingest, event("2"))
+        await publish_event(ingest, event("2"))
         await eventually(lambda: "2" in got)
 
 
@@ -492,7 +485,7 @@ async def test_credential_changes_start_with_the_current_state(
         connected(servers, User.OPERATOR) as operator,
     ):
         await streams.reconcile(credentials.js, User.CREDENTIALS)
-        await change(credentials, 7)
+        await publish_change(credentials, 7)
         broker, got = broker_of(servers), list[int]()
 
         @broker.credential_changes("posthog")
@@ -507,10 +500,10 @@ async def test_credential_changes_start_with_the_current_state(
 
         async with running(broker):
             await eventually(lambda: got == [7])
-            await change(credentials, 8)
+            await publish_change(credentials, 8)
             await eventually(lambda: got == [7, 8])
             assert not await has_no_consumer()
-            await change(credentials, 9)
+            await publish_change(credentials, 9)
             await eventually(has_no_consumer)
         assert got == [7, 8, 9]
 
@@ -523,7 +516,7 @@ async def test_a_lost_consumer_of_credential_changes_is_recreated(
         connected(servers, User.OPERATOR) as operator,
     ):
         await streams.reconcile(credentials.js, User.CREDENTIALS)
-        await change(credentials, 7)
+        await publish_change(credentials, 7)
         broker, got = broker_of(servers), list[int]()
 
         @broker.credential_changes("posthog")
@@ -537,16 +530,8 @@ async def test_a_lost_consumer_of_credential_changes_is_recreated(
             assert consumer.config.mem_storage
             js = await operator.js_for(StreamName.CREDENTIALS)
             await js.delete_consumer(StreamName.CREDENTIALS, consumer.name)
-            await change(credentials, 8)
+            await publish_change(credentials, 8)
             await eventually(lambda: 8 in got)
-
-
-async def change(credentials: Connection, version: int) -> None:
-    headers = message_headers(
-        id=f"c:{version}", source="credentials", type="credential.changed", time=NOW
-    )
-    subject = subjects.credential_changed("posthog")
-    await credentials.publish(subject, msgspec.json.encode(credential(version)), headers)
 
 
 async def test_the_client_shares_the_connection(servers: Servers, ingest: Connection) -> None:
@@ -583,14 +568,14 @@ async def test_a_stopped_broker_can_start_again_in_another_event_loop(
         info = await ingest.js.consumer_info(StreamName.EVENTS, "mailer")
         return not info.num_waiting
 
-    await announce(ingest, event("1"))
+    await publish_event(ingest, event("1"))
     await run_once("1")
     # Until the server has processed the disconnect, it would deliver an event to the old request.
     await eventually(has_no_pull_request)
-    await announce(ingest, event("2"))
+    await publish_event(ingest, event("2"))
     await run_once("2")
     await eventually(has_no_pull_request)
-    await announce(ingest, event("3"))
+    await publish_event(ingest, event("3"))
     await asyncio.to_thread(asyncio.run, run_once("3"))
     info = await ingest.js.stream_info(StreamName.ENGAGEMENT)
     assert info.state.messages == 3 * (IN_FLIGHT + 1)
@@ -616,7 +601,7 @@ async def test_an_undecodable_event_is_not_passed_to_a_typed_handler(
         got.append(event)
 
     for id, plan in (("1", 1), ("2", "pro"), ("3", None), ("4", "free")):
-        await announce(ingest, event(id, plan=plan))
+        await publish_event(ingest, event(id, plan=plan))
     async with running(broker):
         await eventually(lambda: len(got) == 2)
         assert [(each.id, each.properties) for each in got] == [

@@ -6,27 +6,22 @@ import asyncio
 import gc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
 from typing import Any
 
-import msgspec
 import pytest
 
 from hogsend.client.client import Client
 from hogsend.client.subscriptions import CredentialChanges
-from hogsend.contract import subjects
 from hogsend.contract.credentials import CredentialChanged
-from hogsend.contract.headers import message_headers
 from hogsend.contract.streams import StreamName
 from hogsend.contract.users import User
 from hogsend.faststream.broker import HogsendBroker
 from hogsend.service import streams
 from hogsend.transport.connection import Connection
+from tests.integration.bus.publishing import publish_change
 from tests.integration.harness import connected, consumer_api
 from tests.servers import Servers
 from tests.waiting import PATIENCE_SECONDS, eventually
-
-NOW = datetime(2026, 11, 24, tzinfo=UTC)
 
 
 class Announcer:
@@ -37,21 +32,7 @@ class Announcer:
         self._operator = operator
 
     async def change(self, version: int) -> None:
-        changed = CredentialChanged(
-            provider="posthog",
-            version=version,
-            change="stored",
-            kinds=["oauth"],
-            changed_kinds=["oauth"],
-            scopes=[],
-            expires_at=None,
-            changed_at=NOW,
-        )
-        headers = message_headers(
-            id=f"c:{version}", source="credentials", type="credential.changed", time=NOW
-        )
-        subject = subjects.credential_changed("posthog")
-        await self._credentials.publish(subject, msgspec.json.encode(changed), headers)
+        await publish_change(self._credentials, version)
 
     async def followers(self) -> list[str]:
         """Return the names of the consumers that follow the changes."""

@@ -2,29 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 from hogsend.contract import subjects
-from hogsend.contract.credentials import CredentialChanged
 from hogsend.contract.streams import StreamName
 from hogsend.contract.users import User
 from hogsend.service import streams
 from services.credentials.change_stream import JetStreamChanges
 from tests.integration.harness import connected
+from tests.messages import credential_change as change
 from tests.servers import Servers
-
-
-def change(version: int) -> CredentialChanged:
-    return CredentialChanged(
-        provider="posthog",
-        version=version,
-        change="stored",
-        kinds=["oauth"],
-        changed_kinds=["oauth"],
-        scopes=[],
-        expires_at=None,
-        changed_at=datetime.now(UTC),
-    )
 
 
 async def test_a_change_without_a_lock_never_follows_a_change_of_another_replica(

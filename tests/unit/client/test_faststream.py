@@ -12,7 +12,7 @@ from faststream.nats import TestNatsBroker
 from hogsend import CredentialChanged, Event, TypedEvent
 from hogsend.contract import subjects
 from hogsend.faststream import HogsendBroker
-from tests.faststream_messages import Plan, credential, event
+from tests.messages import Plan, credential_change, event
 
 
 async def test_a_handler_is_called_without_a_server_by_faststreams_test_broker() -> None:
@@ -78,7 +78,7 @@ async def test_the_test_broker_calls_handlers_of_several_names_and_of_undecodabl
         with pytest.raises(ValueError, match="the handler's"):
             await broker.publish(event("2", "plan.changed"), subjects.event("plan.changed"))
         for version in (7, 7, 8):
-            await broker.publish(credential(version), subjects.credential_changed("posthog"))
+            await broker.publish(credential_change(version), subjects.credential_changed("posthog"))
     assert (got, undecodable) == (["1", "2"], ["3 properties.plan"])
     # A repeated version is dropped, as on a server.
     assert versions == [7, 8]

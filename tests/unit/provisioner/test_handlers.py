@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
@@ -37,20 +36,12 @@ from services.provisioner.granted_projects import ProjectNames
 from services.provisioner.handlers import router
 from services.provisioner.settings import ProvisionerSettings
 from tests.destinations import PUBLIC_URL, WEBHOOK_URL, compliant
+from tests.messages import credential_change
 from tests.offline_broker import ask, offline_broker
 from tests.unit.provisioner.fakes import POSTHOG_URL, FakeLink, InMemoryProvisioner, compose
 from tests.waiting import eventually
 
-CHANGE = CredentialChanged(
-    provider="posthog",
-    version=7,
-    change="stored",
-    kinds=["oauth"],
-    changed_kinds=["oauth"],
-    scopes=[],
-    expires_at=None,
-    changed_at=datetime(2026, 6, 13, tzinfo=UTC),
-)
+CHANGE = credential_change(7)
 
 
 @pytest.fixture

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from datetime import UTC, datetime
 
 import pytest
 
-from hogsend.contract.credentials import CredentialChanged
 from hogsend.contract.errors import Unavailable
 from hogsend.service.credential_watcher import (
     REVALIDATE_SECONDS,
@@ -16,6 +14,7 @@ from hogsend.service.credential_watcher import (
     CredentialWatcher,
 )
 from hogsend.service.tasks import cancel_all
+from tests.messages import credential_change
 from tests.virtual_time import on_virtual_time, settle
 from tests.waiting import eventually
 
@@ -298,17 +297,7 @@ async def test_a_preloaded_value_is_cached_and_not_current(
 
 
 def test_the_version_is_that_of_the_last_change(watcher: CredentialWatcher) -> None:
-    change = CredentialChanged(
-        provider="posthog",
-        version=7,
-        change="updated",
-        kinds=[],
-        changed_kinds=[],
-        scopes=[],
-        expires_at=None,
-        changed_at=datetime.now(UTC),
-    )
-    watcher.changed(change)
+    watcher.changed(credential_change(7))
     watcher.changed(None)
     assert watcher.version == 7
 

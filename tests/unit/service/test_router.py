@@ -35,6 +35,7 @@ from hogsend.service.subscribers.batches import BatchSubscriber
 from hogsend.service.subscribers.decoding import decoder_of
 from hogsend.service.subscribers.requests import HANDLER_SECONDS
 from hogsend.transport.correlation import correlation_id
+from tests.messages import credential_change
 from tests.offline_broker import ask, offline_broker
 from tests.virtual_time import now, on_virtual_time
 
@@ -253,16 +254,7 @@ async def test_an_invalid_change_is_refused_and_the_next_one_is_received() -> No
     async def changed(change: CredentialChanged) -> None:
         received.append(change)
 
-    change = CredentialChanged(
-        provider="posthog",
-        version=7,
-        change="stored",
-        kinds=["oauth"],
-        changed_kinds=["oauth"],
-        scopes=[],
-        expires_at=None,
-        changed_at=datetime(2026, 11, 25, tzinfo=UTC),
-    )
+    change = credential_change(7)
     broker = offline_broker(User.GATEWAY)
     broker.include(router)
     async with TestNatsBroker(broker):

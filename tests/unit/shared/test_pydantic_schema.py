@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,9 @@ from faststream.specification import AsyncAPI
 
 from hogsend import CredentialChanged, Event, TypedEvent
 from hogsend.faststream import HogsendBroker
+from tests.messages import event
 
 PUBLISHED = json.loads((Path(__file__).parents[3] / "docs" / "asyncapi.json").read_text())
-NOW = datetime(2026, 11, 27, tzinfo=UTC)
 
 
 class Card(msgspec.Struct, tag=True):
@@ -41,19 +40,6 @@ class Plan(msgspec.Struct):
 class Model(pydantic.BaseModel):
     event: Event
     typed: TypedEvent[Plan] | None = None
-
-
-def event() -> Event:
-    return Event(
-        id="e-1",
-        event="plan_changed",
-        user_id="u_42",
-        contact_key="u_42",
-        source="posthog",
-        occurred_at=NOW,
-        received_at=NOW,
-        properties={"plan": "pro"},
-    )
 
 
 def payloads(broker: HogsendBroker) -> dict[str, Any]:
@@ -102,14 +88,14 @@ def test_faststream_describes_an_app_that_handles_messages_of_the_contract() -> 
 
 
 def test_a_pydantic_model_reads_and_writes_messages_as_the_bus_does() -> None:
-    body = msgspec.json.decode(msgspec.json.encode(event()))
+    body = msgspec.json.decode(msgspec.json.encode(event("1")))
     properties = {
         "plan": "pro",
         "seats": [{"name": "ada", "deputy": None}],
         "paid_by": {"type": "Card", "number": "1"},
     }
     read = Model.model_validate({"event": body, "typed": {**body, "properties": properties}})
-    assert read.event == event()
+    assert read.event == event("1")
     assert read.typed is not None
     assert read.typed.properties.paid_by == Card("1")
     assert Model(event=read.event, typed=read.typed) == read

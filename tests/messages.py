@@ -1,4 +1,4 @@
-"""Events and credential changes, as FastStream apps of tests receive them."""
+"""Events and credential changes, as subscribers receive them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from hogsend import CredentialChanged, Event
+from hogsend.contract.base import Properties
 
 NOW = datetime(2026, 11, 25, tzinfo=UTC)
 
@@ -15,7 +16,10 @@ class Plan(msgspec.Struct):
     plan: str
 
 
-def event(id: str, name: str = "signed_up", plan: object = "pro") -> Event:
+def event(
+    id: str, name: str = "signed_up", *, plan: object = "pro", properties: Properties | None = None
+) -> Event:
+    """Return an event. Its properties are `properties`, by default the plan."""
     return Event(
         id=id,
         event=name,
@@ -24,11 +28,11 @@ def event(id: str, name: str = "signed_up", plan: object = "pro") -> Event:
         contact_key="u_42",
         occurred_at=NOW,
         received_at=NOW,
-        properties={"plan": plan},
+        properties={"plan": plan} if properties is None else properties,
     )
 
 
-def credential(version: int) -> CredentialChanged:
+def credential_change(version: int) -> CredentialChanged:
     return CredentialChanged(
         provider="posthog",
         version=version,
