@@ -7,6 +7,7 @@ from typing import Any
 
 from docs.generators import examples
 from hogsend.contract import streams, subjects
+from hogsend.contract.headers import REQUEST_ID
 from hogsend.contract.permissions import permissions
 from hogsend.contract.registry import channels, endpoints
 from hogsend.contract.users import DEPRECATED_USERS, User
@@ -70,6 +71,15 @@ def page() -> str:
             "An error has no body. The header `Nats-Service-Error-Code` is its kind, such as "
             "`invalid_request` or `unavailable`, and `Nats-Service-Error` its text. Without these "
             "headers, the body is the reply."
+        ),
+        "",
+        (
+            "A service that hangs sends no reply. To notice that before the end of a long wait, "
+            f"send a random id with the request, in the header `{REQUEST_ID}`, and while it is "
+            "unanswered request `$SRV.PING.hogsend-<service>` with the same header. Each replica "
+            "that runs replies, with `inProgress`: whether it has the request. The Python library "
+            "does that after a second, and raises `Unavailable` after two more in which no replica "
+            "had it ([why](adr/0034-frozen-services.md))."
         ),
         "",
         "| subject | request | reply | callers | |",

@@ -24,7 +24,6 @@ from hogsend.contract.provisioning import (
 from hogsend.contract.registry import Reply
 from hogsend.service.metrics import FAILURES
 from hogsend.transport.connection import Connection
-from services.gateway import provisioner
 from services.gateway.webhook_findings import (
     SignaturesFinding,
     secret_finding,
@@ -67,9 +66,7 @@ async def query(
     """
     analytics, diagnosis = await asyncio.gather(
         _reply_or_error(bus.request(ANALYTICS_CAPABILITIES, Empty())),
-        _reply_or_error(
-            provisioner.request(bus, PROVISIONER_DIAGNOSE, Empty(), deadline=DIAGNOSIS_SECONDS)
-        ),
+        _reply_or_error(bus.request(PROVISIONER_DIAGNOSE, Empty(), deadline=DIAGNOSIS_SECONDS)),
     )
     rows = (
         [_unknown(name, "analytics", analytics) for name in OF_ANALYTICS]

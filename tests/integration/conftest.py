@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from hogsend.contract.registry import Endpoint
+from hogsend.transport import request_watch
 from hogsend.transport.connection import Connection
 from hogsend.transport.publisher import Publisher
-from services.gateway import provisioner
+from services.gateway.routes import provisioning
 from services.ingest import engagement_retention
 from tests.waiting import PATIENCE_SECONDS
 
@@ -30,8 +31,9 @@ def use_long_default_deadlines(monkeypatch: pytest.MonkeyPatch) -> None:
     The defaults, such as two seconds for a reply, are too short for a busy test machine. A deadline
     that a caller passes is kept.
     """
-    # The gateway probes a provisioner that is busy with a request.
-    monkeypatch.setattr(provisioner, "PROBE_SECONDS", PATIENCE_SECONDS)
+    monkeypatch.setattr(provisioning, "PROBE_SECONDS", PATIENCE_SECONDS)
+    # How long a service may take to reply to pings about a slow request.
+    monkeypatch.setattr(request_watch, "SILENT_SECONDS", PATIENCE_SECONDS)
     request = Connection.request
 
     async def request_with_long_default(

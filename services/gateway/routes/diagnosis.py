@@ -22,7 +22,7 @@ from hogsend.contract.provisioning import (
     SecretFinding,
 )
 from hogsend.transport.connection import Connection
-from services.gateway import capabilities, provisioner, webhook_findings
+from services.gateway import capabilities, webhook_findings
 from services.gateway.auth import ADMIN_SECURITY, READ_KEY, admin_or_reader
 from services.gateway.error_responses import admin_errors
 from services.gateway.timestamps import format_milliseconds
@@ -74,7 +74,7 @@ async def get_diagnosis(
 ) -> DiagnosisBody:
     """Check credential, person reads, webhook secret, destination, scopes, URL and signatures."""
     diagnosis, reads = await asyncio.gather(
-        provisioner.request(bus, PROVISIONER_DIAGNOSE, Empty()), capabilities.person_reads(bus)
+        bus.request(PROVISIONER_DIAGNOSE, Empty()), capabilities.person_reads(bus)
     )
     return _body(diagnosis, reads, required=signatures_required, missing=webhook_secret.missing)
 

@@ -10,6 +10,8 @@ from litestar.di import NamedDependency
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import QueryParameter
 
+from hogsend.contract.base import Empty
+from hogsend.contract.health import PROVISIONER_HEALTH
 from hogsend.contract.provisioning import (
     PROVISIONER_PROVISION,
     Destination,
@@ -19,12 +21,14 @@ from hogsend.contract.provisioning import (
     Unsigned,
 )
 from hogsend.transport.connection import Connection
-from services.gateway import provisioner
 from services.gateway.auth import ADMIN_SECURITY, admin_only
 from services.gateway.error_responses import RefusalBody, admin_errors, refusal_response
 from services.gateway.query_keys import OTHERS_IGNORED
 from services.gateway.signing_keys import SigningKeys
 from services.gateway.webhooks.secret import WebhookSecret
+
+PROBE_SECONDS = 2.0
+"""Timeout of the probe before a run."""
 
 
 class ProvisionedBody(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -129,8 +133,8 @@ async def _provision(bus: Connection, run: ProvisionLoop) -> ProvisionReply:
     Raises:
         Unavailable: the provisioner does not run, or stopped before it replied.
     """
-    await provisioner.probe(bus)
-    return await provisioner.request(bus, PROVISIONER_PROVISION, run)
+    await bus.request(PROVISIONER_HEALTH, Empty(), deadline=PROBE_SECONDS)
+    return await bus.request(PROVISIONER_PROVISION, run)
 
 
 def _provisioned(outcome: Provisioned) -> ProvisionedBody:

@@ -21,6 +21,7 @@ from nats.aio.msg import Msg
 from nats.js import errors as js_errors
 
 from hogsend.contract import subjects
+from hogsend.contract.discovery import ping_subject
 from hogsend.contract.errors import Forbidden
 from hogsend.contract.partitions import (
     PARTITIONED,
@@ -320,7 +321,7 @@ async def count_replicas(link: Connection, seconds: float) -> int:
 
     subscription = await client.subscribe(inbox, cb=collect)
     try:
-        await client.publish(f"$SRV.PING.hogsend-{link.user}", b"", reply=inbox)
+        await client.publish(ping_subject(link.user), b"", reply=inbox)
         await asyncio.sleep(seconds)
     finally:
         await subscription.unsubscribe()

@@ -18,6 +18,7 @@ from hogsend.contract.consumers import (
     consumer_request_mappings,
     own_api_mapping,
 )
+from hogsend.contract.discovery import PINGS
 from hogsend.contract.permissions import permissions
 from hogsend.contract.users import User
 
@@ -25,6 +26,8 @@ OWN = "HOGSEND"
 """The account of Hogsend's services, the operator and all streams."""
 GLOBAL = "$G"
 """The server's default account, for users without an account."""
+PING_SECONDS = "5s"
+"""How long the server waits for the next replica's reply to a ping."""
 LONGEST_PULL = "10m"
 """How long a pull request may wait for its next message or heartbeat.
 
@@ -101,4 +104,6 @@ def account_mappings(account: str) -> dict[str, str]:
 def _service(subject: str, accounts: list[str]) -> Export:
     if subject.startswith(f"{API}.CONSUMER.MSG.NEXT."):
         return Export(accounts, service=subject, response="stream", threshold=LONGEST_PULL)
+    if subject.startswith(PINGS):
+        return Export(accounts, service=subject, response="stream", threshold=PING_SECONDS)
     return Export(accounts, service=subject)

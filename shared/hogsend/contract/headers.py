@@ -20,6 +20,11 @@ ORIGINAL_ID = "Hogsend-Original-Id"
 Empty if the original had no message id. See `message_id`.
 """
 CORRELATION_ID = "Hogsend-Correlation-Id"
+REQUEST_ID = "Hogsend-Request-Id"
+"""Random id of a request that may take longer than three seconds.
+
+A caller that waits for the reply sends it in a ping, too: see `hogsend.contract.discovery`.
+"""
 TRACEPARENT = "traceparent"
 """The span that a message belongs to (W3C Trace Context). Only present with tracing enabled."""
 RECEIVED_AT = "Hogsend-Received-At"

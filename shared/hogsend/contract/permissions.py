@@ -18,6 +18,7 @@ from hogsend.contract.consumers import (
     OWN_CONSUMERS,
     reserved,
 )
+from hogsend.contract.discovery import ping_subject
 from hogsend.contract.registry import channels, endpoints
 from hogsend.contract.streams import PERSONAL_DATA_STREAMS, STREAMS, StreamName, patterns
 from hogsend.contract.users import DEAD_LETTER_KEEPER, DEPRECATED_USERS, ERASER, User
@@ -74,7 +75,7 @@ def permissions(user: User) -> Permissions:
             publish=sorted(stored | called | administered), subscribe=sorted({*stored, inbox})
         )
     publish = {channel.subject for channel in channels() if user in channel.publishers}
-    publish |= {endpoint.subject for endpoint in endpoints() if user in endpoint.callers}
+    publish |= _request_subjects(user)
     subscribe = {inbox}
     subscribe |= {endpoint.subject for endpoint in endpoints() if endpoint.service == user}
     if user is CONSUMER_REQUESTS_USER:
@@ -100,6 +101,16 @@ def permissions(user: User) -> Permissions:
         publish |= _consumer_request_api()
     refused = sorted(_consumers_of_other_services(user))
     return Permissions(sorted(publish), sorted(subscribe), refused)
+
+
+def _request_subjects(caller: User) -> set[str]:
+    called = [endpoint for endpoint in endpoints() if caller in endpoint.callers]
+    # A caller pings the service while it waits for a reply.
+    return {
+        subject
+        for endpoint in called
+        for subject in (endpoint.subject, ping_subject(endpoint.service))
+    }
 
 
 def _reply_subjects(service: User) -> set[str]:
@@ -175,7 +186,7 @@ def _consumer_api(user: User, stream: StreamName) -> set[str]:
     if stream is StreamName.WEBHOOKS:
         # Replicas of ingest count each other; one with more than its share releases partitions.
         api |= {
-            f"$SRV.PING.hogsend-{user}",
+            ping_subject(user),
             f"{inbox_prefix(user)}.>",
             f"{API}.CONSUMER.UNPIN.{stream}.{name}",
         }

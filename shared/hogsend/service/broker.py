@@ -16,7 +16,7 @@ from hogsend.faststream.linked import LinkedBroker
 from hogsend.service import metrics, tracing
 from hogsend.service.audit import AuditMiddleware
 from hogsend.service.bus_log import BusLog
-from hogsend.service.discovery import ServiceStats, discovery_router
+from hogsend.service.discovery import discovery_router
 from hogsend.service.injection import injector
 from hogsend.service.middlewares import (
     CorrelationMiddleware,
@@ -26,7 +26,9 @@ from hogsend.service.middlewares import (
 )
 from hogsend.service.request_memory import RequestMemory
 from hogsend.service.router import ServiceRouter
+from hogsend.service.service_stats import ServiceStats
 from hogsend.service.settings.shared import BusSettings
+from hogsend.service.subscribers.requests import RequestSubscriber
 from hogsend.transport.connection import Connection, Observer
 from hogsend.transport.tls import client_context
 
@@ -98,10 +100,18 @@ class ServiceBroker(LinkedBroker):
                     own.endpoints,
                     self.stats,
                     instance=self.instance,
+                    has_request=self._has_request,
                     activity=activity,
                 )
             )
         return own
+
+    def _has_request(self, request_id: str) -> bool:
+        return any(
+            subscriber.has(request_id)
+            for subscriber in self.subscribers
+            if isinstance(subscriber, RequestSubscriber)
+        )
 
 
 def _tracing_middlewares() -> list[Any]:

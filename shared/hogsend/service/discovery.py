@@ -11,61 +11,21 @@ from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
+from faststream._internal.broker.registrator import Registrator
+from faststream.message import StreamMessage
 from faststream.nats import NatsRouter
-from prometheus_client import Histogram
+from nats.aio.msg import Msg
 
 from hogsend._version import __version__
 from hogsend.contract.activity import Activity
+from hogsend.contract.discovery import ping_subject
+from hogsend.contract.headers import REQUEST_ID
 from hogsend.contract.registry import Endpoint
-from hogsend.service import metrics
 from hogsend.service.requester import RequesterMiddleware
+from hogsend.service.service_stats import ServiceStats
+from hogsend.service.subscribers.pings import PingSubscriber
 
 _TYPE = "io.nats.micro.v1"
-
-
-class EndpointStats:
-    """Counts of one endpoint since its service started."""
-
-    def __init__(self, verb: str) -> None:
-        self.requests = 0
-        self.errors = 0
-        self.last_error = ""
-        self.processing_ns = 0
-        self._verb = verb
-        self._seconds: dict[str, Histogram] = {}
-
-    def record(self, seconds: float, code: str | None, text: str) -> None:
-        """Count a request that was answered.
-
-        Args:
-            seconds: how long its handler took.
-            code: error code of the reply; None for a success.
-            text: error text of the reply.
-        """
-        self.requests += 1
-        self.processing_ns += round(seconds * 1e9)
-        if code is not None:
-            self.errors += 1
-            self.last_error = f"{code}:{text}"
-        label = code or "ok"
-        histogram = self._seconds.get(label)
-        if histogram is None:
-            histogram = self._seconds[label] = metrics.RPC_SECONDS.labels(self._verb, label)
-        histogram.observe(seconds)
-
-
-class ServiceStats:
-    """Counts of every endpoint of one service."""
-
-    def __init__(self) -> None:
-        self._endpoints: dict[str, EndpointStats] = {}
-
-    def of(self, subject: str) -> EndpointStats:
-        """Return the stats of the endpoint with this subject."""
-        stats = self._endpoints.get(subject)
-        if stats is None:
-            stats = self._endpoints[subject] = EndpointStats(subject.rpartition(".")[2])
-        return stats
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,6 +41,8 @@ class Ping(Identity, frozen=True, kw_only=True):
     """Reply to `$SRV.PING`."""
 
     type: str = f"{_TYPE}.ping_response"
+    in_progress: bool | msgspec.UnsetType = msgspec.field(name="inProgress", default=msgspec.UNSET)
+    """As in `PingedReplica`; absent for a ping that names no request."""
 
 
 class EndpointInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -129,6 +91,7 @@ def discovery_router(
     stats: ServiceStats,
     *,
     instance: str,
+    has_request: Callable[[str], bool],
     activity: Callable[[], Activity] | None = None,
 ) -> NatsRouter:
     """Create the router that replies to discovery requests for one instance of a service.
@@ -138,6 +101,7 @@ def discovery_router(
         endpoints: of the service.
         stats: counts of the endpoints.
         instance: id of this process.
+        has_request: returns whether a request with that `REQUEST_ID` is in progress here.
         activity: returns other counts of the service.
     """
     identity = Identity(name=f"hogsend-{service}", id=instance, version=__version__)
@@ -147,6 +111,15 @@ def discovery_router(
     async def reply_ping() -> Ping:
         """Return the identity of this instance."""
         return Ping(name=identity.name, id=identity.id, version=identity.version)
+
+    async def reply_service_ping(query: RequestQuery) -> Ping:
+        """Return the identity of this instance, and whether it has the request in question."""
+        return Ping(
+            name=identity.name,
+            id=identity.id,
+            version=identity.version,
+            in_progress=has_request(query.id) if query.id else msgspec.UNSET,
+        )
 
     async def reply_info() -> Info:
         """Return a description of every endpoint."""
@@ -177,7 +150,12 @@ def discovery_router(
             data=activity() if activity is not None else None,
         )
 
-    for verb, handler in (("PING", reply_ping), ("INFO", reply_info), ("STATS", reply_stats)):
+    named = PingSubscriber(ping_subject(service), router.config)  # type: ignore[arg-type]
+    Registrator.subscriber(router, named)
+    named.add_call(parser_=None, decoder_=_queried_request, dependencies_=())(reply_service_ping)
+    router.subscriber("$SRV.PING")(reply_ping)
+    router.subscriber(f"{ping_subject(service)}.{identity.id}")(reply_ping)
+    for verb, handler in (("INFO", reply_info), ("STATS", reply_stats)):
         for subject in (
             f"$SRV.{verb}",
             f"$SRV.{verb}.{identity.name}",
@@ -185,6 +163,16 @@ def discovery_router(
         ):
             router.subscriber(subject)(handler)
     return router
+
+
+class RequestQuery(msgspec.Struct, frozen=True):
+    """A ping, which may ask for one request."""
+
+    id: str
+
+
+async def _queried_request(message: StreamMessage[Msg]) -> RequestQuery:
+    return RequestQuery((message.raw_message.headers or {}).get(REQUEST_ID, ""))
 
 
 def _report(

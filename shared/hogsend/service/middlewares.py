@@ -20,7 +20,7 @@ from hogsend.contract.errors import HogsendError, Unavailable
 from hogsend.contract.headers import CORRELATION_ID, propagated
 from hogsend.contract.subjects import RPC
 from hogsend.service import metrics
-from hogsend.service.discovery import ServiceStats
+from hogsend.service.service_stats import ServiceStats
 from hogsend.service.tracing import Tracing
 from hogsend.transport.correlation import correlation_id
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import secrets
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
 
@@ -13,7 +14,7 @@ from nats.js import JetStreamContext
 
 from hogsend.contract.consumers import EXTERNAL_STREAMS, OWN_API
 from hogsend.contract.errors import Forbidden, TooLarge, Unavailable
-from hogsend.contract.headers import CORRELATION_ID
+from hogsend.contract.headers import CORRELATION_ID, REQUEST_ID
 from hogsend.contract.permissions import inbox_prefix
 from hogsend.contract.registry import Endpoint, Reply, Request
 from hogsend.transport.addresses import split_credentials, without_password
@@ -24,6 +25,7 @@ from hogsend.transport.log_once import LogOnce
 from hogsend.transport.nats_client import NatsClient
 from hogsend.transport.publisher import ACKNOWLEDGE_SECONDS, OutgoingMessage, Publisher
 from hogsend.transport.refusals import Refusals
+from hogsend.transport.request_watch import RequestWatch, is_watched
 from hogsend.transport.resubscriber import Resubscriber
 from hogsend.transport.server_version import version_problem
 from hogsend.transport.tls import TlsClient, client_context
@@ -289,7 +291,9 @@ class Connection:
     ) -> Reply:
         """Send a request to a service, and wait for its reply.
 
-        The correlation id of the caller's context is sent along.
+        The correlation id of the caller's context is sent along. A longer deadline than three
+        seconds is for a service that is slow, not for one that is frozen: see
+        `hogsend.transport.request_watch`.
 
         Args:
             endpoint: names the service and the types of request and reply.
@@ -299,7 +303,8 @@ class Connection:
             headers: further headers of the request.
 
         Raises:
-            Unavailable: NATS or the service cannot be reached, or the deadline passed.
+            Unavailable: NATS or the service cannot be reached, no replica of the service has the
+                request, or the deadline passed.
             Forbidden: this NATS user may not send that request.
             InvalidRequest: the request cannot be encoded as JSON.
             TooLarge: the request or its reply is larger than NATS accepts.
@@ -311,12 +316,23 @@ class Connection:
         if deadline is None:
             deadline = endpoint.deadline
         body, disconnects = encode_request(message), self._disconnects
+        sent_headers, watch = self._request_headers(headers), None
+        if is_watched(deadline):
+            sent_headers[REQUEST_ID] = secrets.token_hex(16)
+            watch = RequestWatch(
+                self.client,
+                self.refusals,
+                answers_ping=self._answers_ping,
+                service=endpoint.service,
+                request_id=sent_headers[REQUEST_ID],
+            )
         try:
             reply = await self.request_raw(
                 endpoint.subject,
                 body,
                 seconds=deadline,
-                headers=self._request_headers(headers),
+                headers=sent_headers or None,
+                lost=None if watch is None else watch.lost,
             )
         except nats.errors.NoRespondersError as error:
             raise Unavailable(f"the {endpoint.service} service is not running") from error
@@ -327,13 +343,19 @@ class Connection:
             is_nats_up = has_timed_out and await self._answers_ping()
             silent = f"the {endpoint.service} service" if is_nats_up else "NATS"
             raise Unavailable(f"{silent} did not answer within {deadline:g} s") from error
+        finally:
+            if watch is not None:
+                watch.stop()
         return read_reply(endpoint, reply)
 
     async def _answers_ping(self) -> bool:
-        """Return whether the server responds. A frozen one counts as connected for some pings."""
+        """Return whether the server responds. A frozen one counts as connected for some pings.
+
+        Messages that the server has sent before are processed first.
+        """
         try:
             async with asyncio.timeout(PONG_SECONDS):
-                await self.client.flush()
+                await self.flush()
         except UNREACHABLE:
             return False
         return True
@@ -345,10 +367,19 @@ class Connection:
         *,
         seconds: float,
         headers: dict[str, str] | None = None,
+        lost: asyncio.Future[Unavailable] | None = None,
     ) -> Msg:
         """Send a request, and return its reply as it is, also one that reports an error.
 
+        Args:
+            subject: of the request.
+            body: of the request.
+            seconds: limit of the wait.
+            headers: of the request.
+            lost: done when no reply is expected any more, with the error to raise.
+
         Raises:
+            Unavailable: `lost` is done.
             Forbidden: this NATS user may not publish to `subject`, or not receive replies. nats-py
                 would time out instead.
             nats.errors.Error: not connected, no service subscribes to `subject`, or no reply within
@@ -356,7 +387,7 @@ class Connection:
         """
         request = self.client.request(subject, body, timeout=seconds, headers=headers)
         return await self.refusals.wait_unless_refused(
-            subject, request, seconds=seconds + WRITE_SECONDS
+            subject, request, seconds=seconds + WRITE_SECONDS, lost=lost
         )
 
     async def js_for(self, stream: str) -> JetStreamContext:
@@ -381,13 +412,13 @@ class Connection:
             self._own_js = FailFastJetStream(self.client, self.refusals, prefix=OWN_API)
         return self._own_js
 
-    def _request_headers(self, given: Mapping[str, str] | None) -> dict[str, str] | None:
+    def _request_headers(self, given: Mapping[str, str] | None) -> dict[str, str]:
         headers = dict(given) if given else {}
         if correlation := correlation_id.get():
             headers.setdefault(CORRELATION_ID, correlation)
         if self.publisher.inject is not None:
             self.publisher.inject(headers)
-        return headers or None
+        return headers
 
     async def _on_error(self, error: Exception) -> None:
         text = f"{type(error).__name__}: {error}"

@@ -15,7 +15,8 @@ from weakref import WeakValueDictionary
 import nats.errors
 
 from hogsend.contract.consumers import unmapped
-from hogsend.contract.errors import Forbidden
+from hogsend.contract.discovery import PINGS
+from hogsend.contract.errors import Forbidden, Unavailable
 from hogsend.contract.permissions import inbox_prefix
 from hogsend.transport.publisher import Publisher
 
@@ -51,6 +52,7 @@ class Refusals:
         """Subjects that the server has refused to let this user subscribe to."""
         self.is_inbox_refused = False
         """Whether the server refused the user's own inbox, where all replies arrive."""
+        self._pings: set[str] = set()
         self._user = user
         self._publisher = publisher
         # Weak: consumers' names make the number of subjects unbounded, so that a future is kept
@@ -80,14 +82,24 @@ class Refusals:
             )
         return Forbidden(f"NATS user {str(self._user)!r} may not publish to {subject}")
 
+    def is_ping_refused(self, subject: str) -> bool:
+        """Whether the server refuses pings to `subject`. Each refusal is logged as an error."""
+        return subject.lower() in self._pings
+
     async def wait_unless_refused(
-        self, subject: str, request: Coroutine[Any, Any, T], *, seconds: float | None = None
+        self,
+        subject: str,
+        request: Coroutine[Any, Any, T],
+        *,
+        seconds: float | None = None,
+        lost: asyncio.Future[Unavailable] | None = None,
     ) -> T:
         """Await a call of nats-py that sends a request to `subject`, and fail fast at a refusal.
 
         Raises:
             Forbidden: this NATS user may not publish to `subject`, or not receive replies. nats-py
                 would time out instead.
+            Unavailable: `lost` is done, and this is its result.
             nats.errors.TimeoutError: it took longer than `seconds`.
         """
         if self.is_inbox_refused:
@@ -95,6 +107,8 @@ class Refusals:
             raise self.error(subject)
         refusal, reply = self.of(subject), asyncio.ensure_future(request)
         waiting: set[asyncio.Future[Any]] = {reply, refusal}
+        if lost is not None:
+            waiting.add(lost)
         try:
             await asyncio.wait(waiting, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
             if reply.done():
@@ -103,6 +117,8 @@ class Refusals:
             reply.cancel()
         if refusal.done():
             raise self.error(subject)
+        if lost is not None and lost.done():
+            raise lost.result()
         raise nats.errors.TimeoutError
 
     def process_error(self, text: str) -> None:
@@ -114,10 +130,13 @@ class Refusals:
                 key = subject.lower()
                 self._publisher.fail_refused_subject(key, str(self.error(key)))
                 _resolve(self._publishing, key)
+                if subject.upper().startswith(PINGS):
+                    self._pings.add(key)
 
     def reset(self) -> None:
         """Forget all refusals: the next server may have other permissions."""
         self.subscriptions.clear()
+        self._pings.clear()
         self.is_inbox_refused = False
         self._publisher.set_acks_refused("")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import pytest
 from nats.aio.msg import Msg
 
 from hogsend.contract.base import Empty
+from hogsend.contract.discovery import PingedReplica, ping_subject
 from hogsend.contract.health import (
     PROVISIONER_HEALTH,
     DependencyHealth,
@@ -27,7 +28,8 @@ from hogsend.contract.provisioning import (
 from hogsend.contract.users import User
 from hogsend.service.injection import Injected
 from hogsend.service.router import ServiceRouter
-from services.gateway import provisioner
+from hogsend.transport import request_watch
+from services.gateway.routes import provisioning
 from tests.integration.harness import (
     admin,
     connected,
@@ -58,7 +60,6 @@ class FakeProvisioner:
         self.not_frozen.set()
         self.requested, self.may_finish = asyncio.Event(), asyncio.Event()
         self.may_finish.set()
-        self.health_requests = 0
 
 
 router = ServiceRouter()
@@ -67,7 +68,6 @@ router = ServiceRouter()
 @router.endpoint(PROVISIONER_HEALTH)
 async def health(_request: Empty, fake: Injected[FakeProvisioner]) -> ServiceHealth:
     await fake.not_frozen.wait()
-    fake.health_requests += fake.requested.is_set()
     return HEALTHY
 
 
@@ -94,10 +94,30 @@ async def fake_provisioner(servers: Servers) -> AsyncIterator[FakeProvisioner]:
         fake.not_frozen.set()
 
 
+@asynccontextmanager
+async def count_pings(servers: Servers) -> AsyncIterator[Callable[[], int]]:
+    """Yield a function that returns the number of pings to the provisioner so far."""
+    pings = list[Msg]()
+
+    async def count(message: Msg) -> None:
+        pings.append(message)
+
+    async with connected(servers, User.PROVISIONER) as bus:
+        await bus.client.subscribe(ping_subject(User.PROVISIONER), cb=count)
+        await bus.flush()
+        yield lambda: len(pings)
+
+
+@pytest.fixture
+def frequent_pings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ping the service every 20 ms while a request is unanswered."""
+    monkeypatch.setattr(request_watch, "WATCH_SECONDS", 0.02)
+
+
 async def test_a_request_to_a_frozen_provisioner_is_503(
     servers: Servers, fresh_bus: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(provisioner, "PROBE_SECONDS", 0.2)
+    monkeypatch.setattr(provisioning, "PROBE_SECONDS", 0.2)
     async with (
         fake_provisioner(servers) as fake,
         gateway_service(servers, tmp_path, posthog=WITH_SECRET) as running,
@@ -111,13 +131,20 @@ async def test_a_request_to_a_frozen_provisioner_is_503(
 
 
 async def test_a_request_is_503_when_the_provisioner_dies_during_a_run(
-    servers: Servers, fresh_bus: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    servers: Servers,
+    fresh_bus: None,
+    tmp_path: Path,
+    frequent_pings: None,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(provisioner, "WATCH_SECONDS", 0.1)
+    monkeypatch.setattr(request_watch, "SILENT_SECONDS", 1.0)
     requested = asyncio.Event()
 
     async def reply_to_health(message: Msg) -> None:
         await message.respond(msgspec.json.encode(HEALTHY))
+
+    async def reply_to_ping(message: Msg) -> None:
+        await message.respond(msgspec.json.encode(PingedReplica(in_progress=True)))
 
     async def never_reply(_message: Msg) -> None:
         requested.set()
@@ -127,41 +154,51 @@ async def test_a_request_is_503_when_the_provisioner_dies_during_a_run(
         async with connected(servers, User.PROVISIONER) as bus:
             await bus.client.subscribe(PROVISIONER_HEALTH.subject, cb=reply_to_health)
             await bus.client.subscribe(PROVISIONER_PROVISION.subject, cb=never_reply)
+            await bus.client.subscribe(ping_subject(User.PROVISIONER), cb=reply_to_ping)
             await bus.flush()
             waiting = asyncio.create_task(running.http.post(URL, headers=admin()))
             await requested.wait()
         response = await waiting
     assert (response.status_code, response.json()["code"]) == (503, "unavailable")
+    assert "does not respond" in response.json()["error"]
 
 
 async def test_a_request_waits_for_a_slow_run(
-    servers: Servers, fresh_bus: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    servers: Servers, fresh_bus: None, tmp_path: Path, frequent_pings: None
 ) -> None:
-    monkeypatch.setattr(provisioner, "WATCH_SECONDS", 0.02)
     async with (
         fake_provisioner(servers) as fake,
         gateway_service(servers, tmp_path, posthog=WITH_SECRET) as running,
+        count_pings(servers) as pings,
     ):
         fake.may_finish.clear()
         waiting = asyncio.create_task(running.http.post(URL, headers=admin()))
-        await eventually(lambda: fake.health_requests > 3)
+        await eventually(lambda: pings() > 3)
         fake.may_finish.set()
         response = await waiting
     assert (response.status_code, response.json()["action"]) == (200, "created")
 
 
 async def test_a_request_waits_for_the_run_of_a_stopping_provisioner(
-    servers: Servers, fresh_bus: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    servers: Servers,
+    fresh_bus: None,
+    tmp_path: Path,
+    frequent_pings: None,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(provisioner, "WATCH_SECONDS", 0.02)
-    async with gateway_service(servers, tmp_path, posthog=WITH_SECRET) as running:
+    # A single ping without a reply ends the request.
+    monkeypatch.setattr(request_watch, "SILENT_SECONDS", request_watch.PING_SECONDS)
+    async with (
+        gateway_service(servers, tmp_path, posthog=WITH_SECRET) as running,
+        count_pings(servers) as pings,
+    ):
         stack = AsyncExitStack()
         fake = await stack.enter_async_context(fake_provisioner(servers))
         fake.may_finish.clear()
         waiting = asyncio.create_task(running.http.post(URL, headers=admin()))
         await fake.requested.wait()
-        before, stopping = fake.health_requests, asyncio.create_task(stack.aclose())
-        await eventually(lambda: fake.health_requests > before + 20 or waiting.done())
+        before, stopping = pings(), asyncio.create_task(stack.aclose())
+        await eventually(lambda: pings() > before + 20 or waiting.done())
         fake.may_finish.set()
         response = await waiting
         await stopping

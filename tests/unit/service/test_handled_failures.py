@@ -28,7 +28,6 @@ NEITHER: dict[str, str] = {
     "services.gateway.console.connecting:begin": "the answer says it",
     "services.gateway.listener:_raise_descriptor_limit": "the caller says how far it went",
     "services.gateway.notices.outbox:close": "the process ends",
-    "services.gateway.provisioner:_probe_twice": "it is tried once more",
     "services.gateway.webhooks.deliveries:wrapped": "raised again by the route",
     "services.gateway.webhooks.spool.directory:_prepare": "raised as `CannotStart`",
     "services.gateway.webhooks.spool.file:is_in_place": "the answer says it",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +17,7 @@ from faststream.response import Response, ensure_response
 from nats.aio.msg import Msg
 
 from hogsend.contract.errors import TooLarge
-from hogsend.contract.health import ServiceHealth
+from hogsend.contract.headers import REQUEST_ID
 from hogsend.contract.registry import Endpoint
 from hogsend.service import metrics
 from hogsend.service.middlewares import ErrorReply
@@ -44,9 +43,6 @@ MAX_CONCURRENT = 64
 """Requests that one endpoint of a process handles at a time; more wait in nats-py."""
 DRAIN_SECONDS = 8.0
 """How long a stopping service waits for the requests in progress: it must exit within 10 s."""
-HEALTH_SECONDS = DRAIN_SECONDS - 1
-"""How long the health endpoint of a stopping service stays subscribed while other endpoints still
-have requests in progress."""
 
 _NO_ID = "-"
 
@@ -65,7 +61,9 @@ class RequestSubscriber(CoreSubscriber):
         self._timeout = max(HANDLER_SECONDS, endpoint.deadline)
         self._slots = asyncio.Semaphore(MAX_CONCURRENT)
         self._memory: RequestMemory
-        self._in_progress: set[asyncio.Task[Any]] = set()
+        self._in_progress: dict[asyncio.Task[Any], Msg] = {}
+        self._admitting: list[Msg] = []
+        """The request that waits for a slot or for memory, if any."""
         self._all_in_progress: set[asyncio.Task[Any]]
         self._bypasses_faststream = False
 
@@ -85,8 +83,6 @@ class RequestSubscriber(CoreSubscriber):
         if self.subscription is not None:
             try:
                 async with asyncio.timeout(DRAIN_SECONDS):
-                    if self.endpoint.reply is ServiceHealth:
-                        await self._wait_for_other_endpoints()
                     await self.subscription.drain()  # type: ignore[no-untyped-call]
                     while self._in_progress:
                         await asyncio.wait(self._in_progress)
@@ -100,16 +96,12 @@ class RequestSubscriber(CoreSubscriber):
             self.subscription = None
         await super().stop()
 
-    async def _wait_for_other_endpoints(self) -> None:
-        """Wait up to `HEALTH_SECONDS` for the requests in progress on other endpoints.
-
-        Their callers probe the health endpoint while they wait. Without a response they would take
-        the service for dead, and give up.
-        """
-        with suppress(TimeoutError):
-            async with asyncio.timeout(HEALTH_SECONDS):
-                while others := self._all_in_progress - self._in_progress:
-                    await asyncio.wait(others)
+    def has(self, request_id: str) -> bool:
+        """Whether a request with that `REQUEST_ID` was received, and has no reply yet."""
+        waiting: Any = self.subscription and self.subscription._pending_queue  # noqa: SLF001
+        queued = waiting._queue if waiting else ()  # noqa: SLF001
+        received = *self._in_progress.values(), *self._admitting, *queued
+        return any((message.headers or {}).get(REQUEST_ID) == request_id for message in received)
 
     async def process_message(self, msg: Msg) -> Response:
         """Decode the request, call the handler inside its middlewares, and reply."""
@@ -164,8 +156,9 @@ class RequestSubscriber(CoreSubscriber):
             )
             return
         # nats-py awaits one callback at a time. With a task each, a slow request delays no other.
-        await self._slots.acquire()
+        self._admitting.append(msg)
         try:
+            await self._slots.acquire()
             size = await self._memory.admit(msg.data)
         except TooLarge as error:
             self._slots.release()
@@ -173,13 +166,15 @@ class RequestSubscriber(CoreSubscriber):
             log.warning("request refused", subject=self.endpoint.subject, reason=str(error))
             await self._handle(msg, ErrorReply(error.code, str(error)))
             return
+        finally:
+            self._admitting.clear()
         task = asyncio.create_task(self._handle(msg))
-        self._in_progress.add(task)
+        self._in_progress[task] = msg
         self._all_in_progress.add(task)
         task.add_done_callback(partial(self._finish, size))
 
     def _finish(self, size: int, task: asyncio.Task[Any]) -> None:
-        self._in_progress.discard(task)
+        self._in_progress.pop(task, None)
         self._all_in_progress.discard(task)
         self._memory.release(size)
         self._slots.release()
