@@ -15,6 +15,7 @@ from structlog.testing import capture_logs
 
 from services.gateway.webhooks.spool import adoption
 from services.gateway.webhooks.spool.file import SpoolFile
+from services.gateway.webhooks.spool.salvage import Salvaged, salvage
 from services.gateway.webhooks.spool.set_aside import NAME as SET_ASIDE_DIRECTORY
 from services.gateway.webhooks.spool.spool import Spool
 from tests.unit.gateway.spooling import (
@@ -106,18 +107,40 @@ async def test_invalid_rows_of_an_earlier_version_are_set_aside(tmp_path: Path) 
     await spool.close()
 
 
-@pytest.mark.parametrize("at", [0, 3 * 4096])
-async def test_a_damaged_spool_of_an_earlier_version_is_set_aside(tmp_path: Path, at: int) -> None:
+@pytest.mark.parametrize(
+    ("page", "lost"),
+    [(0, range(40)), (2, range(0)), (3, range(8)), (5, range(13, 22)), (8, range(34, 40))],
+    ids=["header", "sequence", "first rows", "middle rows", "last rows"],
+)
+async def test_only_the_rows_on_a_damaged_page_of_an_earlier_versions_spool_are_lost(
+    tmp_path: Path, page: int, lost: range
+) -> None:
     path = sqlite_spool(tmp_path, 40)
     data = bytearray(path.read_bytes())
-    data[at : at + 4096] = b"\xff" * 4096
+    data[page * 4096 : (page + 1) * 4096] = b"\xff" * 4096
     path.write_bytes(data)
+    readable = [f"id-{number}" for number in range(40) if number not in lost]
     before = damaged_places()
     spool = Spool(tmp_path, BIG)
-    assert damaged_places() > before
+    assert damaged_places() == before + 1
     await spool.append(webhook(99))
-    assert (await drained(spool))[-1] == "id-99"
-    assert names_in(tmp_path / SET_ASIDE_DIRECTORY) == ["webhooks.sqlite3"]
+    assert await drained(spool) == [*readable, "id-99"]
+    aside = tmp_path / SET_ASIDE_DIRECTORY
+    assert names_in(aside) == ["webhooks.sqlite3"]
+    salvaged = [*salvage(aside / "webhooks.sqlite3")]
+    assert [piece.id for piece in salvaged if isinstance(piece, Salvaged)] == readable
+    await spool.close()
+
+
+async def test_a_directory_with_the_name_of_an_earlier_versions_spool_is_set_aside(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "webhooks.sqlite3").mkdir()
+    before = damaged_places()
+    spool = Spool(tmp_path, BIG)
+    assert (damaged_places(), spool.files_aside) == (before + 1, 1)
+    await spool.append(webhook(1))
+    assert await drained(spool) == ["id-1"]
     await spool.close()
 
 

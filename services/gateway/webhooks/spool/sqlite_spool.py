@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,8 +12,9 @@ NAME = "webhooks.sqlite3"
 COMPANIONS = ("-wal", "-shm", "-journal")
 """Suffixes of the files that SQLite keeps next to a database."""
 
-_FORWARD = "SELECT position, delivery FROM spool WHERE position > ? ORDER BY position"
-_BACKWARD = "SELECT position, delivery FROM spool WHERE position > ? ORDER BY position DESC"
+_FORWARD = "SELECT position, delivery FROM spool ORDER BY position"
+_POSITIONS_BACKWARD = "SELECT position FROM spool WHERE position > ? ORDER BY position DESC"
+_ROW = "SELECT delivery FROM spool WHERE position = ?"
 
 
 @dataclass
@@ -49,33 +51,55 @@ class SQLiteSpool:
             return
         try:
             connection.execute("PRAGMA locking_mode=EXCLUSIVE")
-            if connection.execute("PRAGMA quick_check").fetchone() != ("ok",):
-                self.damaged = True
+            self.damaged = not _is_intact(connection)
             yield from self._rows(connection)
-        except sqlite3.OperationalError as error:
-            self.busy = "locked" in str(error)
+        except sqlite3.Error as error:
+            self.busy = _is_locked(error)
             self.damaged = not self.busy
-        except sqlite3.Error:
-            self.damaged = True
         finally:
             connection.close()
 
     def _rows(self, connection: sqlite3.Connection) -> Iterator[bytes]:
         last_position = -1
         try:
-            for position, content in connection.execute(_FORWARD, (last_position,)):
+            for position, content in connection.execute(_FORWARD):
                 last_position = position
                 yield from self._bytes(content)
         except sqlite3.DatabaseError as error:
-            if isinstance(error, sqlite3.OperationalError) and "locked" in str(error):
+            if _is_locked(error):
                 raise
             self.damaged = True
             # A forward scan stops at a damaged page. A backward scan reaches the rows after it.
-            for _, content in connection.execute(_BACKWARD, (last_position,)):
-                yield from self._bytes(content)
+            for position in reversed(_positions_after(connection, last_position)):
+                with suppress(sqlite3.DatabaseError):
+                    for (content,) in connection.execute(_ROW, (position,)):
+                        yield from self._bytes(content)
 
     def _bytes(self, content: object) -> Iterator[bytes]:
         if isinstance(content, bytes):
             yield content
         else:
             self.damaged = True
+
+
+def _is_intact(connection: sqlite3.Connection) -> bool:
+    try:
+        return bool(connection.execute("PRAGMA quick_check").fetchone() == ("ok",))
+    except sqlite3.DatabaseError as error:
+        # SQLite raises for some damage instead of reporting it. Other rows may still be readable.
+        if _is_locked(error):
+            raise
+        return False
+
+
+def _positions_after(connection: sqlite3.Connection, position: int) -> list[int]:
+    """Return the positions of the readable rows after `position`, the latest first."""
+    positions = []
+    with suppress(sqlite3.DatabaseError):
+        for (later,) in connection.execute(_POSITIONS_BACKWARD, (position,)):
+            positions.append(later)
+    return positions
+
+
+def _is_locked(error: sqlite3.Error) -> bool:
+    return isinstance(error, sqlite3.OperationalError) and "locked" in str(error)
