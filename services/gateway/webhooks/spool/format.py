@@ -93,9 +93,8 @@ def synced_bytes(data: bytes, salt: int) -> int | None:
     """Read `synced` from a file's header. Return None if the header is damaged."""
     if len(data) < HEADER_SIZE:
         return None
-    magic, version, synced, _ = _HEADER.unpack_from(data)
-    is_valid = (magic, version) == (_MAGIC, _VERSION) and data.startswith(file_header(synced, salt))
-    return synced if is_valid else None
+    *_, synced, _ = _HEADER.unpack_from(data)
+    return synced if data.startswith(file_header(synced, salt)) else None
 
 
 def contents_of(data: bytes, salt: int, offset: int = HEADER_SIZE) -> Iterator[Record | Damage]:
