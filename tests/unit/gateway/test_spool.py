@@ -32,6 +32,16 @@ from tests.unit.gateway.spooling import (
     webhook,
 )
 
+FILE = (
+    "484f4753504f4f4c01000000d000000000000000077c30c7ab4853015f0d594948000000e872e043"
+    "5e0c584884a26964a469642d31a77375626a656374b8686f6773656e642e776562686f6f6b732e70"
+    "6f7374686f67a76865616465727381a16ea131a4626f6479c40a78787878787878787878ab485301"
+    "000000004800000074df48e3780966de84a26964a469642d32a77375626a656374b8686f6773656e"
+    "642e776562686f6f6b732e706f7374686f67a76865616465727381a16ea132a4626f6479c40a7878"
+    "7878787878787878"
+)
+"""A file with a published and a pending webhook."""
+
 
 async def test_webhooks_are_returned_in_the_order_of_their_append(tmp_path: Path) -> None:
     spool = Spool(tmp_path, BIG)
@@ -63,6 +73,19 @@ async def test_removed_webhooks_stay_removed_after_a_restart(tmp_path: Path) -> 
     assert await drained(reopened) == ["id-1", "id-3"]
     await reopened.close()
     assert files(tmp_path) == []
+
+
+async def test_a_file_of_an_earlier_gateway_of_this_version_is_read(tmp_path: Path) -> None:
+    """The format on disk does not change: a file may be older than the gateway that adopts it."""
+    file = tmp_path / "000000000007-0000abcd.spool"
+    file.write_bytes(bytes.fromhex(FILE))
+    before = damaged_places()
+    spool = Spool(tmp_path, BIG)
+    assert [item.webhook for item in await spool.head(10)] == [webhook(2)]
+    assert (spool.count, damaged_places()) == (1, before)
+    await spool.append(webhook(3))
+    assert names_in(tmp_path)[1].startswith("000000000008-")
+    await spool.close()
 
 
 async def test_removed_webhooks_are_not_reported_as_damage_after_a_restart(tmp_path: Path) -> None:

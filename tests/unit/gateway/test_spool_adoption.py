@@ -71,6 +71,18 @@ async def test_a_partial_file_of_a_crash_is_removed(tmp_path: Path) -> None:
     assert (unfinished.exists(), unrelated.exists()) == (False, True)
 
 
+def test_a_file_that_another_process_is_creating_is_not_removed(tmp_path: Path) -> None:
+    creating = tmp_path / "000000000001-0000abcd.new"
+    with creating.open("xb") as created:
+        fcntl.flock(created, fcntl.LOCK_EX)
+        remove_partial_files(tmp_path)
+        assert creating.exists()
+        assert len(open_files(tmp_path)) == 1
+    remove_partial_files(tmp_path)
+    assert not creating.exists()
+    assert open_files(tmp_path) == []
+
+
 async def test_a_directory_with_a_spool_files_name_is_set_aside(tmp_path: Path) -> None:
     (tmp_path / "000000000001-00000000.spool").mkdir()
     spool = Spool(tmp_path, BIG)
@@ -260,7 +272,7 @@ async def test_a_damaged_file_that_cannot_be_set_aside_is_reported_once(
     await spool.close()
 
 
-@pytest.mark.parametrize("call", ["glob", "iterdir"])
+@pytest.mark.parametrize("call", ["glob", "iterdir", "stat"])
 async def test_webhooks_are_published_while_the_directory_cannot_be_listed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:

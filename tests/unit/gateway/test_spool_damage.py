@@ -13,7 +13,7 @@ from hogsend.contract.errors import SpoolFull
 from services.gateway.webhooks.queued_webhook import QueuedWebhook
 from services.gateway.webhooks.spool import file as spool_file
 from services.gateway.webhooks.spool.directory import FILES_SET_ASIDE
-from services.gateway.webhooks.spool.format import STATE_OFFSET
+from services.gateway.webhooks.spool.format import HEADER_SIZE, STATE_OFFSET
 from services.gateway.webhooks.spool.salvage import Fragment, Salvaged, salvage
 from services.gateway.webhooks.spool.set_aside import NAME as SET_ASIDE_DIRECTORY
 from services.gateway.webhooks.spool.spool import Spool
@@ -84,6 +84,37 @@ async def test_all_damage_is_reported_and_undamaged_webhooks_are_published(
         if damage is _flip:
             assert missing <= 1, at
         await spool.close()
+
+
+@pytest.mark.parametrize("cut", [0, 1])
+async def test_damage_of_the_header_is_reported_and_costs_no_webhook(
+    tmp_path: Path, cut: int
+) -> None:
+    """Also if the last record is damaged, which without a header is never taken for unfinished."""
+    file = await filled(tmp_path, 3)
+    original = file.read_bytes()
+    for at in range(HEADER_SIZE):
+        data = bytearray(original[: len(original) - cut])
+        _flip(data, at)
+        file.write_bytes(data)
+        before = damaged_places()
+        spool = Spool(tmp_path, BIG)
+        assert damaged_places() == before + 1 + cut, at
+        assert await drained(spool) == ["id-0", "id-1", "id-2"][: 3 - cut], at
+        await spool.close()
+
+
+async def test_damaged_files_with_the_same_name_are_all_kept(tmp_path: Path) -> None:
+    file = tmp_path / "000000000001-0000abcd.spool"
+    for content in ("first", "second", "third"):
+        file.write_text(content)
+        await Spool(tmp_path, BIG).close()
+    aside = tmp_path / SET_ASIDE_DIRECTORY
+    assert {path.name: path.read_text() for path in aside.iterdir()} == {
+        file.name: "first",
+        f"{file.name}.1": "second",
+        f"{file.name}.2": "third",
+    }
 
 
 async def test_a_damaged_file_is_kept_and_can_be_salvaged(tmp_path: Path) -> None:
