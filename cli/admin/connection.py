@@ -12,6 +12,7 @@ import msgspec
 from cli.admin.errors import AdminError, error_from
 from cli.http_failure import failure_reason
 from cli.server_address import ServerAddress, invalid_address
+from cli.service_logs import log_of
 from hogsend.contract.json_text import NOT_JSON
 from hogsend.urls import is_loopback
 
@@ -19,8 +20,7 @@ Document = TypeVar("Document")
 
 RESPONSE_SECONDS = 30.0
 HANGING = (
-    "the server listens but does not respond: restart it, and see its log "
-    "(.hogsend/logs/gateway.log)"
+    f"the server listens but does not respond: restart it, and see its log ({log_of('gateway')})"
 )
 NO_SERVER = "start the server with `hogsend up`, or pass its URL as --url"
 

@@ -12,6 +12,7 @@ import msgspec
 from cli.errors import CommandError
 from cli.exit_codes import ExitCode
 from cli.server_address import ServerAddress, admin_key_hint
+from cli.service_logs import log_of
 from hogsend.contract.json_text import NOT_JSON
 
 _PATTERN_MISMATCH = re.compile(r"Expected `str` matching regex .*", re.DOTALL)
@@ -94,8 +95,7 @@ _FIXES = {
     HTTPStatus.NOT_FOUND: "check the name, id or number, and that --url is a Hogsend server of "
     "this version",
     HTTPStatus.TOO_MANY_REQUESTS: "wait a minute, then run it again",
-    HTTPStatus.INTERNAL_SERVER_ERROR: "see the gateway's log (.hogsend/logs/gateway.log), and "
-    "report it",
+    HTTPStatus.INTERNAL_SERVER_ERROR: f"see the gateway's log ({log_of('gateway')}), and report it",
 }
 _UNAVAILABLE = "run `hogsend status` to see what is down, start it, then run this command again"
 _REDIRECTED = "pass the URL that the server redirects to as --url: redirects are not followed"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cli.health import Part
+from cli.service_logs import log_of
 
 _COMPONENTS = {
     "bus": "start NATS, or see its log for why JetStream is unavailable; until then the gateway "
@@ -14,9 +15,9 @@ _COMPONENTS = {
 _WAITING = {
     "webhook secret": "every webhook gets a 503: start the credentials service; `hogsend doctor` "
     "with the admin key then shows whether there is a readable secret",
-    "new webhook secret": "every webhook gets a 503, since there was a webhook secret and there is "
-    "none now: run `hogsend connect posthog`, or set POSTHOG_WEBHOOK_SECRET; or set "
-    "WEBHOOK_OPEN=true to accept webhooks from any sender",
+    "new webhook secret": "every webhook gets a 503, because there is no webhook secret: run "
+    "`hogsend connect posthog`, or set POSTHOG_WEBHOOK_SECRET; or set WEBHOOK_OPEN=true to accept "
+    "webhooks from any sender",
     "readable webhook secret": "every webhook gets a 503: set BETTER_AUTH_SECRET_PREVIOUS to the "
     "earlier secret; or run `hogsend disconnect posthog`, then `hogsend connect posthog`",
     "spool": "every webhook gets a 503: start NATS; or set SPOOL_MAX_BYTES, so that webhooks are "
@@ -62,11 +63,8 @@ def remedy(name: str, part: Part) -> str:
         return _COMPONENTS["database"]
     if part.waits_for is not None:
         # The line above has the sentence: what the service tried last, and why it failed.
-        return (
-            f"{name} continues by itself once that is fixed; see its log (.hogsend/logs/{name}.log)"
-        )
+        return f"{name} continues by itself once that is fixed; see its log ({log_of(name)})"
     return _COMPONENTS.get(
         name,
-        f"start the {name} service, or restart it if it hangs; see its log "
-        f"(.hogsend/logs/{name}.log)",
+        f"start the {name} service, or restart it if it hangs; see its log ({log_of(name)})",
     )

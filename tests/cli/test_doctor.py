@@ -571,7 +571,10 @@ def test_scopes_without_a_usable_credential_are_reported_with_the_reason(
     [
         ("PostgreSQL is not available", "down", "start PostgreSQL, or correct DATABASE_URL"),
         ("NATS is not connected", "up", "continues by itself once that is fixed"),
+        ("NATS is not connected", "up", "or `docker compose logs credentials`"),
         ("spool", None, "set SPOOL_MAX_BYTES"),
+        # Of a new deployment too, which never had a secret.
+        ("new webhook secret", None, "because there is no webhook secret: run `hogsend connect"),
     ],
 )
 def test_the_dependency_a_service_waits_for_is_reported_with_a_fix(
