@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import httpx
 import kubernetes_validate
 import pytest
 import yaml
@@ -26,6 +27,8 @@ from hogsend import __version__
 from hogsend.contract.streams import DEFAULT_LIMITS, GIB
 from hogsend.contract.users import User
 from hogsend.service.settings.shared import TelemetrySettings
+from sandbox.app import build
+from sandbox.options import Options
 from services.gateway.listener import OWN_DESCRIPTORS
 from services.gateway.settings import GatewaySettings
 from services.gateway.webhooks.size_limit import HEADERS_BYTES
@@ -163,6 +166,17 @@ def test_every_service_that_calls_posthog_calls_the_stand_in_in_the_sandbox_over
             host = urlsplit(changed["POSTHOG_HOST"]).hostname
             assert host in changed["NO_PROXY"].split(","), name
     assert overlay["sandbox"]["logging"] == compose()["services"]["gateway"]["logging"]
+
+
+async def test_the_health_check_of_the_sandbox_requests_a_page_that_it_has() -> None:
+    sandbox = yaml.safe_load((DEPLOY / "sandbox.yaml").read_text())["services"]["sandbox"]
+    *_, script = sandbox["healthcheck"]["test"]
+    (url,) = re.findall(r"http://[^']+", script)
+    options = Options()
+    assert url.startswith(f"{options.url}/")
+    transport = httpx.ASGITransport(build(options))  # type: ignore[arg-type]
+    async with httpx.AsyncClient(transport=transport) as http:
+        assert (await http.get(url)).status_code == 200
 
 
 def test_compose_and_the_image_have_the_same_health_check() -> None:
