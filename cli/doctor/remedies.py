@@ -6,8 +6,8 @@ from cli.health import Part
 from cli.service_logs import log_of
 
 _COMPONENTS = {
-    "bus": "start NATS, or see its log for why JetStream is unavailable; until then the gateway "
-    "keeps webhooks in its spool",
+    "bus": "start NATS; if it runs, its log and the gateway's have the reason why JetStream "
+    "refuses webhooks, such as a full disk; until then the gateway keeps webhooks in its spool",
     "redis": "start Redis, or correct the server's REDIS_URL",
     "database": "start PostgreSQL, or correct DATABASE_URL; the services then reconnect",
     "worker": "start the server's worker",
