@@ -29,9 +29,16 @@ if [ ! -e "$work/debian/.made" ]; then
 fi
 
 # Python, with the wheels in the image, so that building Hogsend's image needs no network.
+# The earlier version is the one that run_upgrade starts with.
 if [ ! -e "$work/wheelhouse/.made" ]; then
+  earlier=$work/earlier
+  rm -rf "$earlier" && mkdir "$earlier"
+  git -C "$root" archive "$(sed -n 's/^EARLIER_COMMIT = "\(.*\)"/\1/p' "$here/run_upgrade.py")" |
+    tar -C "$earlier" -x
   python3 -m pip download --quiet --dest "$work/wheelhouse" --constraint "$root/constraints.txt" \
     "$root/shared[service,otel]" "$root" hatchling
+  python3 -m pip download --quiet --dest "$work/wheelhouse" \
+    --constraint "$earlier/constraints.txt" "$earlier/shared[service]" "$earlier" hatchling
   touch "$work/wheelhouse/.made"
 fi
 rm -rf "$work/debian/wheels"
