@@ -193,6 +193,23 @@ class Checkout:
             raise SystemExit(f"secrets are in the logs: they start with {', '.join(leaked)}")
         say(f"none of {len(words)} secrets is in {len(logs)} characters of logs")
 
+    def verify_removed(self) -> None:
+        """Check that the engine and the directory have nothing left of the deployment."""
+        of_project = f"label=com.docker.compose.project={self._directory.name}"
+        for kind in (["ps", "--all"], ["volume", "ls"], ["network", "ls"]):
+            remaining = subprocess.run(
+                ["docker", *kind, "--quiet", "--filter", of_project],
+                check=True,
+                capture_output=True,
+                text=True,
+            ).stdout.split()
+            if remaining:
+                raise SystemExit(f"docker {' '.join(kind)} still lists {', '.join(remaining)}")
+        for name in (".env", "deploy/secrets"):
+            if (self._directory / name).exists():
+                raise SystemExit(f"{name} still exists")
+        say("nothing is left of the deployment")
+
     def _load(self, command: str) -> Sequence[str]:
         return [
             *(sys.executable, "-m", "tests.engine.load", command, str(self._ledger)),

@@ -22,6 +22,7 @@ PLAN = (
     "With a stand-in for PostHog",
     "Upgrades",
     "Backup and restore",
+    "Remove a deployment",
 )
 """The sections of the document whose blocks are run, all of them about Compose."""
 
@@ -35,7 +36,7 @@ def main() -> int:
     """Run the document."""
     checkout = Checkout(Path(sys.argv[1]).resolve())
     checkout.prepare()
-    deploy, cluster, sandbox, upgrade, backup, restore = planned(DOCUMENT.read_text())
+    deploy, cluster, sandbox, upgrade, backup, restore, remove = planned(DOCUMENT.read_text())
     checkout.run(deploy)
     checkout.wait_until_healthy()
     for block in (cluster, upgrade):
@@ -52,6 +53,8 @@ def main() -> int:
     checkout.verify()
     checkout.run(sandbox)
     checkout.verify_logs()
+    checkout.run(remove)
+    checkout.verify_removed()
     say("every accepted event was stored and published")
     return 0
 
