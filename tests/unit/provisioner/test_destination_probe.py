@@ -130,11 +130,18 @@ async def test_filters_that_posthog_cannot_run_have_stopped_a_destination(
     )
 
 
+@pytest.mark.parametrize("state", [3, 12])
 async def test_a_destination_that_a_user_disabled_is_not_reported_as_posthogs(
-    posthog: Recorder,
+    posthog: Recorder, state: int
 ) -> None:
-    posthog.add("fn", **{**compliant(enabled=False), "status": {"state": 3}})
+    posthog.add("fn", **{**compliant(enabled=False), "status": {"state": state}})
     assert (await finding(posthog)).state == "disabled"
+
+
+async def test_a_difference_is_reported_before_a_degraded_state(posthog: Recorder) -> None:
+    """PostHog does not end it by itself: deliveries fail until the difference is repaired."""
+    posthog.add("fn", **{**compliant(inputs=inputs(secret="stale")), "status": {"state": 2}})
+    assert (await finding(posthog)).state == "drifted"
 
 
 async def test_a_live_instance_elsewhere_keeps_its_destination(posthog: Recorder) -> None:
@@ -208,6 +215,7 @@ async def test_the_first_own_destination_counts_when_none_is_live(posthog: Recor
         ({"inputs": {**inputs(), "method": {"value": "PUT"}}}, True),
         ({"inputs": {**inputs(), "body": {"value": {"event": "{event}"}}}}, True),
         ({"filters": {}}, False),
+        ({"inputs": inputs(secret="stale"), "enabled": False}, False),
         ({}, False),
     ],
 )
@@ -223,6 +231,18 @@ async def test_the_secret_of_a_destination_is_not_compared_when_the_own_one_is_u
 ) -> None:
     posthog.add("fn", **compliant(inputs=inputs(secret="any")))
     assert (await finding(posthog, secret=None)).state == "live"
+
+
+@pytest.mark.parametrize(("method", "stopped"), [("PUT", True), ("POST", None)])
+async def test_only_a_stopped_destination_is_certain_while_the_secrets_are_unknown(
+    posthog: Recorder, method: str, stopped: bool | None
+) -> None:
+    posthog.add("fn", **compliant(inputs={**inputs(), "method": {"value": method}}))
+    http = http_to(posthog, {})
+    ownership = Ownership(WEBHOOK_URL, None, {}, InstanceProbe(http))
+    functions = HogFunctions(Transport(http, POSTHOG_URL, "pha_a"), "4242")
+    destination_probe = DestinationProbe(POSTHOG_URL, "4242", ownership, secrets_known=False)
+    assert (await destination_probe.find(functions)).stopped is stopped
 
 
 async def test_no_finding_contains_a_secret(posthog: Recorder) -> None:

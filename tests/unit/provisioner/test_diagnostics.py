@@ -298,6 +298,33 @@ async def test_failing_person_reads_do_not_hide_other_parts(status: int, named: 
     assert diagnosis.destination.state == "live"
 
 
+@pytest.mark.parametrize(
+    ("status", "teams", "configured", "remedy"),
+    [
+        (404, [], None, "Set POSTHOG_PROJECT_ID"),
+        (404, [], "77", "Set POSTHOG_PROJECT_ID"),
+        (404, [77], None, "PostHog answered something unexpected."),
+        (400, [], "77", "PostHog answered something unexpected."),
+        (403, [77], None, "The credential lacks a scope"),
+        (500, [77], "99", "PostHog itself failed."),
+    ],
+)
+async def test_failing_person_reads_have_the_remedy_of_their_cause(
+    status: int, teams: list[int], configured: str | None, remedy: str
+) -> None:
+    provisioner = compose(project_id=configured)
+    provisioner.credentials.token = TokenReply(
+        source="oauth", version=1, token="pha_a", scoped_teams=teams
+    )
+    provisioner.posthog.refuse("GET", "persons", status, {"detail": "no"})
+    reads = (await diagnose(provisioner)).person_reads
+    assert (reads.remediation or "").startswith(remedy)
+    assert "grant covers" not in (reads.detail or "")
+    # The project is read only where it may explain a 404, and was not read before.
+    projects = [line for line in provisioner.posthog.lines() if line.count("/") == 4]
+    assert len(projects) == (status == 404)
+
+
 @pytest.mark.parametrize("status", [429, 500])
 async def test_remedies_of_a_diagnosis_end_with_another_diagnosis(status: int) -> None:
     provisioner = working()
@@ -414,6 +441,41 @@ async def test_a_slow_destination_check_does_not_hide_other_parts(
     assert diagnosis.person_reads.state == "working"
     assert diagnosis.destination.state == "unknown"
     assert "0.05 s" in (diagnosis.destination.detail or "")
+
+
+async def test_a_live_destination_is_reported_when_another_one_cannot_be_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    provisioner = working()
+    provisioner.posthog.add("broken", **compliant())
+    provisioner.posthog.refuse("GET", "/broken/", 500)
+    assert (await diagnose(provisioner)).destination.state == "live"
+    monkeypatch.setattr(diagnostics, "DESTINATION_SECONDS", 0.05)
+
+    async def hang(request: Recorded) -> None:
+        if "/broken/" in request.path:
+            await asyncio.Event().wait()
+
+    provisioner.posthog.before = hang
+    assert (await diagnose(provisioner)).destination.state == "live"
+
+
+async def test_a_credentials_service_that_hangs_does_not_hide_other_parts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(diagnostics, "BEARER_SECONDS", 0.05)
+    provisioner = working()
+
+    async def hang(_seconds: float) -> TokenReply:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    monkeypatch.setattr(provisioner.credentials, "cached_bearer", hang)
+    diagnosis = await diagnose(provisioner)
+    assert (diagnosis.credential.state, diagnosis.webhook_secret.state) == ("present", "present")
+    for part in (diagnosis.person_reads, diagnosis.destination, diagnosis.provisioning):
+        assert part.state == "unknown"
+        assert "hogsend status" in (part.remediation or "")
 
 
 async def test_a_database_that_hangs_does_not_hide_other_parts(

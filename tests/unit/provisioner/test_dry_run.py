@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from hogsend.contract.credentials import CredentialStatus, TokenReply
 from hogsend.contract.errors import Unavailable
@@ -68,6 +69,23 @@ async def test_every_refusal_has_a_detail_and_a_remediation(
     assert finding.state == "refused"
     assert " " in (finding.detail or "")
     assert remediation in (finding.remediation or "")
+
+
+@pytest.mark.parametrize(
+    ("provisioner", "bearer", "is_named"),
+    [
+        (compose(), NO_BEARER, False),
+        (compose(), replace(NO_BEARER, not_refreshed="HTTP 503"), True),
+        (compose(public_url=LOOPBACK), replace(KEY, not_refreshed="HTTP 503"), False),
+    ],
+)
+async def test_a_grant_that_waits_for_its_refresh_is_named_only_where_it_is_the_reason(
+    provisioner: InMemoryProvisioner, bearer: TokenReply, is_named: bool
+) -> None:
+    finding = await outcome(provisioner, bearer)
+    assert finding.state == "refused"
+    assert ("not refreshed" in (finding.detail or "")) is is_named
+    assert ("HTTP 503" in (finding.detail or "")) is is_named
 
 
 async def test_a_grant_without_the_write_scope_would_be_refused() -> None:

@@ -71,9 +71,11 @@ def test_an_absent_grant_has_no_remediation_when_a_personal_key_is_set() -> None
     assert "personal API key is used" in (finding.detail or "")
 
 
-def test_a_configured_secret_takes_precedence() -> None:
-    finding = findings.webhook_secret(DOWN, configured=True)
-    assert (finding.state, finding.source, finding.remediation) == ("present", "environment", None)
+@pytest.mark.parametrize("stored", [DOWN, status(), status(webhook_secret="absent")])
+def test_a_configured_secret_takes_precedence(stored: CredentialStatus | HogsendError) -> None:
+    finding = findings.webhook_secret(stored, configured=True)
+    assert (finding.state, finding.source) == ("present", "environment")
+    assert (finding.detail, finding.remediation) == (None, None)
 
 
 def test_an_unreadable_generated_payload_is_reported_despite_a_configured_secret() -> None:
