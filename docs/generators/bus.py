@@ -75,11 +75,11 @@ def page() -> str:
         "",
         (
             "A service that hangs sends no reply. To notice that before the end of a long wait, "
-            f"send a random id with the request, in the header `{REQUEST_ID}`, and while it is "
-            "unanswered request `$SRV.PING.hogsend-<service>` with the same header. Each replica "
-            "that runs replies, with `inProgress`: whether it has the request. The Python library "
-            "does that after a second, and raises `Unavailable` after two more in which no replica "
-            "had it ([why](adr/0034-frozen-services.md))."
+            f"send a random id with the request, in the header `{REQUEST_ID}`, and publish "
+            '`{"requests": ["<id>"]}` to `$SRV.PING.hogsend-<service>` while it is unanswered. '
+            "Each replica that runs replies, and lists in `inProgress` which of the requests it "
+            "has. The Python library does that after a second, and raises `Unavailable` after two "
+            "more in which no replica had the request ([why](adr/0034-frozen-services.md))."
         ),
         "",
         "| subject | request | reply | callers | |",

@@ -1,7 +1,7 @@
-"""Pings of NATS service discovery (ADR-32) that ask for one request.
+"""Pings of NATS service discovery (ADR-32) that ask for requests.
 
-While a request is unanswered, its caller pings all replicas of the service, and names the request
-in the header `Hogsend-Request-Id`. Each replica that runs replies whether it has the request.
+While requests are unanswered, their caller pings all replicas of the service, and names the
+requests in the body. Each replica that runs replies which of them it has.
 """
 
 from __future__ import annotations
@@ -17,9 +17,16 @@ def ping_subject(service: str) -> str:
     return f"{PINGS}hogsend-{service}"
 
 
-class PingedReplica(Message, frozen=True):
-    """What the reply to a ping reports beyond ADR-32."""
+class PingQuery(Message, frozen=True):
+    """Body of a ping: the slow requests of the caller. A ping of other programs has no body."""
 
-    in_progress: bool | None = None
-    """Whether the replica has received the named request, and not replied to it yet. None if the
+    requests: list[str] = []
+    """Their headers `Hogsend-Request-Id`."""
+
+
+class PingedReplica(Message, frozen=True):
+    """What the reply to such a ping reports beyond ADR-32."""
+
+    in_progress: list[str] | None = None
+    """Those of the requests that the replica has received, and not replied to yet. None if the
     replica cannot tell, which is so for earlier versions."""

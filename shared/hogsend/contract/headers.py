@@ -23,7 +23,7 @@ CORRELATION_ID = "Hogsend-Correlation-Id"
 REQUEST_ID = "Hogsend-Request-Id"
 """Random id of a request that may take longer than three seconds.
 
-A caller that waits for the reply sends it in a ping, too: see `hogsend.contract.discovery`.
+A caller that waits for the reply sends the id in a ping, too: see `hogsend.contract.discovery`.
 """
 TRACEPARENT = "traceparent"
 """The span that a message belongs to (W3C Trace Context). Only present with tracing enabled."""

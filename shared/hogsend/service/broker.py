@@ -100,18 +100,19 @@ class ServiceBroker(LinkedBroker):
                     own.endpoints,
                     self.stats,
                     instance=self.instance,
-                    has_request=self._has_request,
+                    unanswered=self._unanswered,
                     activity=activity,
                 )
             )
         return own
 
-    def _has_request(self, request_id: str) -> bool:
-        return any(
-            subscriber.has(request_id)
+    def _unanswered(self) -> set[str]:
+        return {
+            id
             for subscriber in self.subscribers
             if isinstance(subscriber, RequestSubscriber)
-        )
+            for id in subscriber.unanswered()
+        }
 
 
 def _tracing_middlewares() -> list[Any]:

@@ -7,6 +7,7 @@ their request counts.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,8 +19,8 @@ from nats.aio.msg import Msg
 
 from hogsend._version import __version__
 from hogsend.contract.activity import Activity
-from hogsend.contract.discovery import ping_subject
-from hogsend.contract.headers import REQUEST_ID
+from hogsend.contract.discovery import PingQuery, ping_subject
+from hogsend.contract.json_text import NOT_JSON
 from hogsend.contract.registry import Endpoint
 from hogsend.service.requester import RequesterMiddleware
 from hogsend.service.service_stats import ServiceStats
@@ -41,7 +42,9 @@ class Ping(Identity, frozen=True, kw_only=True):
     """Reply to `$SRV.PING`."""
 
     type: str = f"{_TYPE}.ping_response"
-    in_progress: bool | msgspec.UnsetType = msgspec.field(name="inProgress", default=msgspec.UNSET)
+    in_progress: list[str] | msgspec.UnsetType = msgspec.field(
+        name="inProgress", default=msgspec.UNSET
+    )
     """As in `PingedReplica`; absent for a ping that names no request."""
 
 
@@ -91,7 +94,7 @@ def discovery_router(
     stats: ServiceStats,
     *,
     instance: str,
-    has_request: Callable[[str], bool],
+    unanswered: Callable[[], AbstractSet[str]],
     activity: Callable[[], Activity] | None = None,
 ) -> NatsRouter:
     """Create the router that replies to discovery requests for one instance of a service.
@@ -101,7 +104,7 @@ def discovery_router(
         endpoints: of the service.
         stats: counts of the endpoints.
         instance: id of this process.
-        has_request: returns whether a request with that `REQUEST_ID` is in progress here.
+        unanswered: returns the `REQUEST_ID` of each request in progress here.
         activity: returns other counts of the service.
     """
     identity = Identity(name=f"hogsend-{service}", id=instance, version=__version__)
@@ -112,13 +115,15 @@ def discovery_router(
         """Return the identity of this instance."""
         return Ping(name=identity.name, id=identity.id, version=identity.version)
 
-    async def reply_service_ping(query: RequestQuery) -> Ping:
-        """Return the identity of this instance, and whether it has the request in question."""
+    async def reply_service_ping(query: PingQuery) -> Ping:
+        """Return the identity of this instance, and which of the requests in question it has."""
         return Ping(
             name=identity.name,
             id=identity.id,
             version=identity.version,
-            in_progress=has_request(query.id) if query.id else msgspec.UNSET,
+            in_progress=(
+                sorted(unanswered() & set(query.requests)) if query.requests else msgspec.UNSET
+            ),
         )
 
     async def reply_info() -> Info:
@@ -152,7 +157,7 @@ def discovery_router(
 
     named = PingSubscriber(ping_subject(service), router.config)  # type: ignore[arg-type]
     Registrator.subscriber(router, named)
-    named.add_call(parser_=None, decoder_=_queried_request, dependencies_=())(reply_service_ping)
+    named.add_call(parser_=None, decoder_=_decode_ping, dependencies_=())(reply_service_ping)
     router.subscriber("$SRV.PING")(reply_ping)
     router.subscriber(f"{ping_subject(service)}.{identity.id}")(reply_ping)
     for verb, handler in (("INFO", reply_info), ("STATS", reply_stats)):
@@ -165,14 +170,11 @@ def discovery_router(
     return router
 
 
-class RequestQuery(msgspec.Struct, frozen=True):
-    """A ping, which may ask for one request."""
-
-    id: str
-
-
-async def _queried_request(message: StreamMessage[Msg]) -> RequestQuery:
-    return RequestQuery((message.raw_message.headers or {}).get(REQUEST_ID, ""))
+async def _decode_ping(message: StreamMessage[Msg]) -> PingQuery:
+    try:
+        return msgspec.json.decode(message.body or b"{}", type=PingQuery)
+    except NOT_JSON:
+        return PingQuery()
 
 
 def _report(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import secrets
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
 
@@ -17,6 +16,7 @@ from hogsend.contract.errors import Forbidden, TooLarge, Unavailable
 from hogsend.contract.headers import CORRELATION_ID, REQUEST_ID
 from hogsend.contract.permissions import inbox_prefix
 from hogsend.contract.registry import Endpoint, Reply, Request
+from hogsend.contract.users import User
 from hogsend.transport.addresses import split_credentials, without_password
 from hogsend.transport.correlation import correlation_id
 from hogsend.transport.errors import UNREACHABLE
@@ -25,7 +25,7 @@ from hogsend.transport.log_once import LogOnce
 from hogsend.transport.nats_client import NatsClient
 from hogsend.transport.publisher import ACKNOWLEDGE_SECONDS, OutgoingMessage, Publisher
 from hogsend.transport.refusals import Refusals
-from hogsend.transport.request_watch import RequestWatch, is_watched
+from hogsend.transport.request_watch import ServiceWatch, is_watched
 from hogsend.transport.resubscriber import Resubscriber
 from hogsend.transport.server_version import version_problem
 from hogsend.transport.tls import TlsClient, client_context
@@ -90,6 +90,7 @@ class Connection:
         )
         self._reconnect_hooks: list[Hook] = []
         self._close_hooks: set[Hook] = set()
+        self._watches: dict[User, ServiceWatch] = {}
         self._own_js: JetStreamContext | None = None
         self._was_opened = False
         self._was_connected = False
@@ -316,23 +317,18 @@ class Connection:
         if deadline is None:
             deadline = endpoint.deadline
         body, disconnects = encode_request(message), self._disconnects
-        sent_headers, watch = self._request_headers(headers), None
+        sent_headers, watch, watched = self._request_headers(headers), None, None
         if is_watched(deadline):
-            sent_headers[REQUEST_ID] = secrets.token_hex(16)
-            watch = RequestWatch(
-                self.client,
-                self.refusals,
-                answers_ping=self._answers_ping,
-                service=endpoint.service,
-                request_id=sent_headers[REQUEST_ID],
-            )
+            watch = self._watch_of(endpoint.service)
+            watched = watch.add()
+            sent_headers[REQUEST_ID] = watched.id
         try:
             reply = await self.request_raw(
                 endpoint.subject,
                 body,
                 seconds=deadline,
                 headers=sent_headers or None,
-                lost=None if watch is None else watch.lost,
+                lost=None if watched is None else watched.lost,
             )
         except nats.errors.NoRespondersError as error:
             raise Unavailable(f"the {endpoint.service} service is not running") from error
@@ -344,9 +340,17 @@ class Connection:
             silent = f"the {endpoint.service} service" if is_nats_up else "NATS"
             raise Unavailable(f"{silent} did not answer within {deadline:g} s") from error
         finally:
-            if watch is not None:
-                watch.stop()
+            if watch is not None and watched is not None:
+                watch.remove(watched)
         return read_reply(endpoint, reply)
+
+    def _watch_of(self, service: User) -> ServiceWatch:
+        watch = self._watches.get(service)
+        if watch is None:
+            watch = self._watches[service] = ServiceWatch(
+                self.client, self.refusals, answers_ping=self._answers_ping, service=service
+            )
+        return watch
 
     async def _answers_ping(self) -> bool:
         """Return whether the server responds. A frozen one counts as connected for some pings.

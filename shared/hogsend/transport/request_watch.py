@@ -2,24 +2,25 @@
 
 A frozen process keeps its connection to NATS, so that its caller gets no "no responders", and would
 wait for the whole deadline. The caller cannot see which replica of a service received its request.
-So it pings all of them with the id of the request, and each one that runs replies whether it has
-that request. A replica that works on it replies as well: pings are handled beside requests.
+So it pings all of them with the ids of its slow requests, and each one that runs replies which of
+them it has. A replica that works on a request replies as well: pings are handled beside requests.
 
-Nothing is sent during the first `WATCH_SECONDS` of a request.
+Nothing is sent during the first `WATCH_SECONDS` of a request. After that, one ping names all slow
+requests: a service that is slow because of many requests does not get as many pings.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import secrets
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 
 import msgspec
 from nats.aio.msg import Msg
 
-from hogsend.contract.discovery import PingedReplica, ping_subject
+from hogsend.contract.discovery import PingedReplica, PingQuery, ping_subject
 from hogsend.contract.errors import Unavailable
-from hogsend.contract.headers import REQUEST_ID
 from hogsend.contract.json_text import NOT_JSON
 from hogsend.transport.errors import UNREACHABLE
 from hogsend.transport.nats_client import NatsClient
@@ -33,11 +34,13 @@ SILENT_SECONDS = 2.0
 A replica whose event loop is blocked for longer is taken for a frozen one.
 """
 PING_SECONDS = 0.5
-"""How often the ping is repeated while no replica has the request.
+"""How often the ping is repeated while no replica has replied that it has the request.
 
-Each interval counts as at most this long towards `SILENT_SECONDS`, even if this process was delayed
-itself. A process that was just resumed, or whose event loop was blocked, reads the replies first.
+Each interval counts as this long towards `SILENT_SECONDS`, even if this process was delayed itself.
+A process that was just resumed, or whose event loop was blocked, reads the replies first.
 """
+MAX_IDS = 1000
+"""Requests that one ping names."""
 
 _decoder = msgspec.json.Decoder(PingedReplica)
 
@@ -47,8 +50,30 @@ def is_watched(deadline: float) -> bool:
     return deadline > WATCH_SECONDS + SILENT_SECONDS
 
 
-class RequestWatch:
-    """Watches one request from its start to its reply."""
+class WatchedRequest:
+    """A request without a reply."""
+
+    __slots__ = ("due_at", "id", "is_slow", "lost", "silent")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.id = secrets.token_hex(16)
+        """Its header `REQUEST_ID`."""
+        self.lost: asyncio.Future[Unavailable] = loop.create_future()
+        """Done once no replica has the request, with the error to raise."""
+        self.is_slow = False
+        """Whether it was named in a ping."""
+        self.silent = 0.0
+        """For how many seconds no replica has replied that it has the request."""
+        self.due_at = loop.time() + WATCH_SECONDS
+        """When the next ping has to name it."""
+
+    def confirm(self, now: float) -> None:
+        """Process that a replica has the request."""
+        self.silent, self.due_at = 0.0, now + WATCH_SECONDS
+
+
+class ServiceWatch:
+    """Watches the requests of one connection to one service, each from its start to its reply."""
 
     def __init__(
         self,
@@ -57,86 +82,113 @@ class RequestWatch:
         *,
         answers_ping: Callable[[], Awaitable[bool]],
         service: str,
-        request_id: str,
     ) -> None:
-        """Start to watch in `WATCH_SECONDS`.
+        """Start without a request.
 
         Args:
-            client: the request is sent with it.
+            client: the requests are sent with it.
             refusals: of its connection.
             answers_ping: returns whether NATS responds, and first processes what it has sent.
-            service: one of its replicas receives the request.
-            request_id: header `REQUEST_ID` of the request.
+            service: the replicas of this service are pinged.
         """
-        loop = asyncio.get_running_loop()
-        self.lost: asyncio.Future[Unavailable] = loop.create_future()
-        """Done once no replica has the request, with the error to raise."""
         self._client = client
         self._refusals = refusals
         self._answers_ping = answers_ping
         self._service = service
-        self._headers = {REQUEST_ID: request_id}
-        self._start = loop.call_later(WATCH_SECONDS, self._start_pings)
+        self._subject = ping_subject(service)
+        self._requests: dict[str, WatchedRequest] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        """Starts the pings when a request is slow; None while they run, and without requests."""
         self._pings: asyncio.Task[None] | None = None
-        self._in_progress: asyncio.Future[None] = loop.create_future()
-        self._is_service_up = False
+        self._pinged: Sequence[WatchedRequest] = ()
+        """The requests in the latest pings."""
+        self._replied_at = float("-inf")
 
-    def stop(self) -> None:
-        """Stop to watch."""
-        self._start.cancel()
+    def add(self) -> WatchedRequest:
+        """Watch a request that is sent now."""
+        loop = asyncio.get_running_loop()
+        request = WatchedRequest(loop)
+        self._requests[request.id] = request
+        if self._timer is None and self._pings is None:
+            self._start_timer()
+        return request
+
+    def remove(self, request: WatchedRequest) -> None:
+        """Stop to watch a request, which has ended."""
+        self._requests.pop(request.id, None)
+        if self._requests:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         if self._pings is not None:
             self._pings.cancel()
+            self._pings = None
 
-    def _start_pings(self) -> None:
-        self._pings = asyncio.create_task(self._ping_until_lost())
+    def _start_timer(self) -> None:
+        # Without slow requests, they are in the order in which they become due.
+        first = next(iter(self._requests.values()))
+        self._timer = asyncio.get_running_loop().call_at(first.due_at, self._ping_if_due)
 
-    async def _ping_until_lost(self) -> None:
+    def _ping_if_due(self) -> None:
+        loop = asyncio.get_running_loop()
+        if next(iter(self._requests.values())).due_at > loop.time():
+            self._start_timer()
+        else:
+            self._timer, self._pings = None, loop.create_task(self._ping())
+
+    async def _ping(self) -> None:
+        """Ping until no slow request is left."""
         inbox = self._client.new_inbox()
         try:
             subscription = await self._client.subscribe_inline(inbox, self._receive)
-        except UNREACHABLE as error:
-            self.lost.set_result(Unavailable(f"NATS cannot be reached: {error}"))
-            return
-        try:
-            while True:
-                if not await self._is_request_in_progress(inbox):
-                    break
-                await asyncio.sleep(WATCH_SECONDS)
-        finally:
-            # With the connection closed meanwhile, the subscription has ended as well.
-            with suppress(*UNREACHABLE):
-                await subscription.unsubscribe()
-        # A reply that has arrived before the PONG of this is preferred to the error.
-        is_nats_up = self._client.is_connected and await self._answers_ping()
-        self.lost.set_result(self._error(is_nats_up=is_nats_up))
-
-    async def _is_request_in_progress(self, inbox: str) -> bool:
-        """Ping the replicas until one has the request, at most for `SILENT_SECONDS`.
-
-        Returns True also where pings are refused, so that nothing is known.
-        """
-        client, subject = self._client, ping_subject(self._service)
-        if self._refusals.is_ping_refused(subject):
-            return True
-        self._in_progress = asyncio.get_running_loop().create_future()
-        self._is_service_up = False
-        answers = {self._in_progress, self._refusals.of(subject)}
-        silent, was_connected = 0.0, client.is_connected
-        while silent < SILENT_SECONDS:
-            if client.is_connected and not was_connected:
-                # The replicas may have lost their connections as well.
-                silent = 0.0
-            was_connected = client.is_connected
-            if was_connected:
+            try:
+                await self._ping_while_slow(inbox)
+            finally:
+                # With the connection closed meanwhile, the subscription has ended as well.
                 with suppress(*UNREACHABLE):
-                    await client.publish(subject, reply=inbox, headers=self._headers)
-            done, _ = await asyncio.wait(
-                answers, timeout=PING_SECONDS, return_when=asyncio.FIRST_COMPLETED
-            )
-            if done:
-                return True
-            silent += PING_SECONDS
-        return False
+                    await subscription.unsubscribe()
+        except UNREACHABLE as error:
+            self._fail(list(self._requests.values()), f"NATS cannot be reached: {error}")
+        finally:
+            # Otherwise `remove` has ended these pings, and others may run already.
+            if self._pings is asyncio.current_task():
+                self._pings = None
+                if self._requests:
+                    self._start_timer()
+
+    async def _ping_while_slow(self, inbox: str) -> None:
+        loop, was_connected = asyncio.get_running_loop(), self._client.is_connected
+        while True:
+            now = loop.time()
+            due = [request for request in self._requests.values() if request.due_at <= now]
+            for request in due:
+                request.is_slow = True
+            if not any(request.is_slow for request in self._requests.values()):
+                return
+            if self._client.is_connected and not was_connected:
+                # The replicas may have lost their connections as well.
+                for request in due:
+                    request.silent = 0.0
+            was_connected = self._client.is_connected
+            if was_connected and not self._refusals.is_ping_refused(self._subject):
+                await self._send(due, inbox)
+            await asyncio.sleep(PING_SECONDS)
+            if self._refusals.is_ping_refused(self._subject):
+                # Nothing is known about the replicas.
+                continue
+            for request in due:
+                if request.due_at <= now:
+                    request.silent += PING_SECONDS
+            await self._fail_lost()
+
+    async def _send(self, requests: Sequence[WatchedRequest], inbox: str) -> None:
+        self._pinged = requests
+        for start in range(0, len(requests), MAX_IDS):
+            ids = [request.id for request in requests[start : start + MAX_IDS]]
+            body = msgspec.json.encode(PingQuery(requests=ids))
+            with suppress(*UNREACHABLE):
+                await self._client.publish(self._subject, body, reply=inbox)
 
     def _receive(self, message: Msg) -> None:
         # Without a subscriber, the server replies with a status and no body.
@@ -146,18 +198,37 @@ class RequestWatch:
             replica = _decoder.decode(message.data)
         except NOT_JSON:
             return
-        self._is_service_up = True
-        if replica.in_progress is not False and not self._in_progress.done():
-            self._in_progress.set_result(None)
+        self._replied_at = now = asyncio.get_running_loop().time()
+        if replica.in_progress is None:
+            confirmed = self._pinged
+        else:
+            confirmed = [self._requests[id] for id in replica.in_progress if id in self._requests]
+        for request in confirmed:
+            request.confirm(now)
 
-    def _error(self, *, is_nats_up: bool) -> Unavailable:
+    async def _fail_lost(self) -> None:
+        if not self._lost():
+            return
+        # Replies that have arrived before the PONG of this are processed first.
+        is_nats_up = self._client.is_connected and await self._answers_ping()
+        is_service_up = asyncio.get_running_loop().time() - self._replied_at < SILENT_SECONDS
         if not is_nats_up:
-            return Unavailable(f"NATS did not answer within {SILENT_SECONDS:g} s")
-        if self._is_service_up:
-            return Unavailable(
+            text = f"NATS did not answer within {SILENT_SECONDS:g} s"
+        elif is_service_up:
+            text = (
                 f"the replica of the {self._service} service that received the request does not "
                 "respond; it may still carry it out"
             )
-        return Unavailable(
-            f"the {self._service} service does not respond; it may still carry out the request"
-        )
+        else:
+            text = (
+                f"the {self._service} service does not respond; it may still carry out the request"
+            )
+        self._fail(self._lost(), text)
+
+    def _lost(self) -> list[WatchedRequest]:
+        return [request for request in self._requests.values() if request.silent >= SILENT_SECONDS]
+
+    def _fail(self, requests: Sequence[WatchedRequest], text: str) -> None:
+        for request in requests:
+            del self._requests[request.id]
+            request.lost.set_result(Unavailable(text))

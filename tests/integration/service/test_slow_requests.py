@@ -12,7 +12,7 @@ import pytest
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
-from hogsend.contract.discovery import PingedReplica, ping_subject
+from hogsend.contract.discovery import PingedReplica, PingQuery, ping_subject
 from hogsend.contract.errors import Unavailable
 from hogsend.contract.flags import ANALYTICS_FLAGS, Flags, GetFlags
 from hogsend.contract.headers import REQUEST_ID
@@ -103,8 +103,9 @@ async def caller(request: pytest.FixtureRequest, servers: Servers) -> AsyncItera
 
 @pytest.fixture
 def frequent_pings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ping every 20 ms while a request is unanswered, and give up after a second of silence."""
+    """Ping every 20 ms while a request is unanswered, and give up after 50 pings without reply."""
     monkeypatch.setattr(request_watch, "WATCH_SECONDS", 0.02)
+    monkeypatch.setattr(request_watch, "PING_SECONDS", 0.02)
     monkeypatch.setattr(request_watch, "SILENT_SECONDS", 1.0)
 
 
@@ -125,10 +126,25 @@ async def test_a_request_waits_for_the_replica_that_works_on_it(
         count_pings(servers) as pings,
     ):
         requests = [start(caller) for _ in range(10)]
-        await eventually(lambda: len(pings) > 200)
+        await eventually(lambda: len(pings) > 100)
         assert not any(request.done() for request in requests)
         work.may_finish.set()
         assert await asyncio.gather(*requests) == [FLAGS] * 10
+
+
+async def test_a_caller_receives_the_reply_of_every_replica_to_one_ping(
+    servers: Servers, caller: Connection
+) -> None:
+    replies = list[bytes]()
+
+    async def receive(message: Msg) -> None:
+        replies.append(message.data)
+
+    async with running(servers, Work()), running(servers, Work()):
+        inbox = caller.client.new_inbox()
+        await caller.client.subscribe(inbox, cb=receive)
+        await caller.client.publish(PING, b"", reply=inbox)
+        await eventually(lambda: len(replies) == 2)
 
 
 async def test_a_request_to_a_single_frozen_replica_fails(
@@ -158,9 +174,10 @@ async def test_a_request_fails_when_a_frozen_replica_received_it_and_others_do_n
     )
 
 
-async def is_in_progress(caller: Connection, id: str) -> bool | None:
-    """Return what the only replica reports about a request."""
-    reply = await caller.client.request(PING, b"", headers={REQUEST_ID: id}, timeout=60)
+async def in_progress(caller: Connection, *ids: str) -> list[str] | None:
+    """Return which of the requests the only replica reports to have."""
+    query = msgspec.json.encode(PingQuery(requests=[*ids]))
+    reply = await caller.client.request(PING, query, timeout=60)
     return msgspec.json.decode(reply.data, type=PingedReplica).in_progress
 
 
@@ -183,18 +200,19 @@ async def test_a_replica_reports_all_requests_that_it_has_not_replied_to(servers
         subscription = cast("Subscription", flags.subscription)
         await eventually(lambda: subscription.pending_msgs == 2)
         assert work.in_progress == 2
-        known = [await is_in_progress(gateway, id) for id in [*ids, "id-5"]]
+        received = await in_progress(gateway, *ids, "id-5")
         work.may_finish.set()
         await asyncio.gather(*requests)
-        replied = [await is_in_progress(gateway, id) for id in ids]
-    assert (known, replied) == ([True] * 5 + [False], [False] * 5)
+        replied = await in_progress(gateway, *ids)
+    assert (received, replied) == (ids, [])
 
 
+@pytest.mark.parametrize("body", [b"", b"{}", b"[]", b"{", b"\xff"])
 async def test_a_ping_without_a_request_has_the_reply_of_nats_micro_services(
-    servers: Servers,
+    servers: Servers, body: bytes
 ) -> None:
     async with running(servers, Work()), connected(servers, User.GATEWAY) as gateway:
-        reply = await gateway.client.request(PING, b"", timeout=60)
+        reply = await gateway.client.request(PING, body, timeout=60)
     assert set(msgspec.json.decode(reply.data)) == {"name", "id", "version", "metadata", "type"}
 
 
@@ -217,7 +235,7 @@ async def test_a_stopping_replica_replies_only_to_pings_about_its_requests(
         stopping = asyncio.create_task(stack.aclose())
         (pings,) = (each for each in broker.subscribers if isinstance(each, PingSubscriber))
         await eventually(lambda: pings.is_stopping)
-        assert await is_in_progress(gateway, "id")
+        assert await in_progress(gateway, "id") == ["id"]
         replies = list[Msg]()
 
         async def receive(message: Msg) -> None:
@@ -227,7 +245,7 @@ async def test_a_stopping_replica_replies_only_to_pings_about_its_requests(
         await gateway.client.subscribe(inbox, cb=receive)
         await gateway.client.publish(PING, b"", reply=inbox)
         # The replica processes pings in order.
-        assert await is_in_progress(gateway, "id")
+        assert await in_progress(gateway, "id") == ["id"]
         await gateway.flush()
         work.may_finish.set()
         await request

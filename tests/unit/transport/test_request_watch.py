@@ -12,20 +12,22 @@ import pytest
 from nats.aio.msg import Msg
 
 from hogsend.contract.base import Empty
+from hogsend.contract.discovery import PingQuery
 from hogsend.contract.errors import Unavailable
 from hogsend.contract.headers import REQUEST_ID
 from hogsend.contract.health import PROVISIONER_HEALTH
 from hogsend.contract.provisioning import PROVISIONER_PROVISION, ProvisionLoop, ProvisionReply
 from hogsend.contract.users import User
 from hogsend.transport.connection import Connection
-from hogsend.transport.request_watch import PING_SECONDS, SILENT_SECONDS, WATCH_SECONDS
+from hogsend.transport.request_watch import MAX_IDS, PING_SECONDS, SILENT_SECONDS, WATCH_SECONDS
 from tests.virtual_time import now, on_virtual_time, settle
 
 PING = "$SRV.PING.hogsend-provisioner"
 HOURS = 10 * 3600.0
 DONE = ProvisionReply()
-IN_PROGRESS = b'{"name": "hogsend-provisioner", "inProgress": true}'
-NOT_IN_PROGRESS = b'{"name": "hogsend-provisioner", "inProgress": false}'
+IN_PROGRESS = b'{"name": "hogsend-provisioner", "inProgress": NAMED}'
+"""The fake client replaces `NAMED` by the ids in the ping."""
+NOT_IN_PROGRESS = b'{"name": "hogsend-provisioner", "inProgress": []}'
 EARLIER_VERSION = b'{"name": "hogsend-provisioner", "metadata": {}}'
 FROZEN = "the provisioner service does not respond"
 
@@ -38,9 +40,10 @@ class FakeClient:
         self.is_connected = True
         self.reply: asyncio.Future[Msg] = asyncio.get_running_loop().create_future()
         """Reply to the request."""
-        self.pings: list[tuple[str, dict[str, str]]] = []
-        self.headers: dict[str, str] | None = None
-        """Headers of the request."""
+        self.pings: list[list[str]] = []
+        """The ids in each ping."""
+        self.headers: list[dict[str, str] | None] = []
+        """Headers of each request."""
         self.is_cancelled = False
         self.subscriptions: dict[str, Callable[[Msg], None]] = {}
         self.last_reply: Msg | None = None
@@ -49,19 +52,21 @@ class FakeClient:
     async def request(
         self, _subject: str, _body: bytes, *, timeout: float, headers: dict[str, str] | None
     ) -> Msg:
-        self.headers = headers
+        self.headers.append(headers)
         try:
             async with asyncio.timeout(timeout):
-                return await self.reply
+                return await asyncio.shield(self.reply)
         except asyncio.CancelledError:
             self.is_cancelled = True
             raise
         except TimeoutError:
             raise nats.errors.TimeoutError from None
 
-    async def publish(self, subject: str, *, reply: str, headers: dict[str, str]) -> None:
-        self.pings.append((subject, headers))
-        for data in self.replicas():
+    async def publish(self, subject: str, body: bytes, *, reply: str) -> None:
+        assert subject == PING
+        self.pings.append(named := msgspec.json.decode(body, type=PingQuery).requests)
+        for template in self.replicas():
+            data = template.replace(b"NAMED", msgspec.json.encode(named))
             asyncio.get_running_loop().call_soon(
                 self.subscriptions[reply],
                 Msg(self, reply, data=data),  # type: ignore[arg-type]
@@ -99,6 +104,10 @@ class FakeConnection(Connection):
             self.request(PROVISIONER_PROVISION, ProvisionLoop(), deadline=HOURS)
         )
 
+    def ids(self) -> list[str]:
+        """Return the ids of all requests."""
+        return [headers[REQUEST_ID] for headers in self.fake.headers if headers]
+
     def message(self) -> Msg:
         """Return the reply to the request."""
         return Msg(self.fake, "", data=msgspec.json.encode(DONE))  # type: ignore[arg-type]
@@ -117,13 +126,15 @@ async def fails(request: asyncio.Task[ProvisionReply], text: str) -> None:
 
 @on_virtual_time
 async def test_no_ping_is_sent_for_a_request_that_is_answered_in_time() -> None:
+    errors = list[Any]()
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
     connection = FakeConnection(list)
     request = connection.start()
     await asyncio.sleep(WATCH_SECONDS * 0.9)
     connection.reply()
     assert await request == DONE
     await asyncio.sleep(HOURS)
-    assert connection.fake.pings == []
+    assert (connection.fake.pings, errors) == ([], [])
 
 
 @on_virtual_time
@@ -131,7 +142,7 @@ async def test_a_request_with_a_short_deadline_has_no_id_and_sends_no_ping() -> 
     connection = FakeConnection(list)
     with pytest.raises(Unavailable, match="did not answer within 2 s"):
         await connection.request(PROVISIONER_HEALTH, Empty())
-    assert (connection.fake.headers, connection.fake.pings) == (None, [])
+    assert (connection.fake.headers, connection.fake.pings) == ([None], [])
 
 
 @on_virtual_time
@@ -147,11 +158,84 @@ async def test_a_request_to_a_frozen_service_fails_although_its_deadline_is_hour
 async def test_every_ping_names_the_request() -> None:
     connection = FakeConnection(list)
     await fails(connection.start(), FROZEN)
-    sent = connection.fake.headers
-    assert sent is not None
-    assert connection.fake.pings == [(PING, {REQUEST_ID: sent[REQUEST_ID]})] * round(
-        SILENT_SECONDS / PING_SECONDS
-    )
+    assert connection.fake.pings == [connection.ids()] * round(SILENT_SECONDS / PING_SECONDS)
+
+
+@on_virtual_time
+async def test_slow_requests_share_their_pings() -> None:
+    connection = FakeConnection(lambda: [IN_PROGRESS])
+    requests = [connection.start() for _ in range(2 * MAX_IDS + 1)]
+    await asyncio.sleep(WATCH_SECONDS)
+    await settle()
+    assert [len(ids) for ids in connection.fake.pings] == [MAX_IDS, MAX_IDS, 1]
+    named = [id for ids in connection.fake.pings for id in ids]
+    assert sorted(named) == sorted(connection.ids())
+    connection.reply()
+    assert await asyncio.gather(*requests) == [DONE] * len(requests)
+
+
+@on_virtual_time
+async def test_only_the_requests_of_a_frozen_replica_fail() -> None:
+    connection = FakeConnection(list)
+    lost, kept = connection.start(), connection.start()
+    await settle()
+    id = connection.ids()[1]
+    connection.fake.replicas = lambda: [msgspec.json.encode({"inProgress": [id]})]
+    await fails(lost, "the replica of the provisioner service that received the request")
+    await asyncio.sleep(60)
+    assert connection.fake.pings[-1] == [id]
+    connection.reply()
+    assert await kept == DONE
+
+
+@on_virtual_time
+async def test_no_ping_is_sent_while_many_requests_are_answered_in_time() -> None:
+    connection = FakeConnection(list)
+    connection.reply()
+    for _ in range(20):
+        first = connection.start()
+        await asyncio.sleep(WATCH_SECONDS / 3)
+        second = connection.start()
+        assert [await first, await second] == [DONE, DONE]
+    assert connection.fake.pings == []
+
+
+@on_virtual_time
+async def test_a_request_that_starts_during_the_pings_of_another_one_is_watched() -> None:
+    connection = FakeConnection(lambda: [IN_PROGRESS])
+    first = connection.start()
+    await asyncio.sleep(WATCH_SECONDS * 1.5)
+    second = connection.start()
+    await asyncio.sleep(60)
+    connection.fake.replicas = list
+    await asyncio.gather(fails(first, FROZEN), fails(second, FROZEN))
+
+
+@on_virtual_time
+async def test_a_request_is_watched_after_the_pings_of_an_earlier_one_have_ended() -> None:
+    connection = FakeConnection(lambda: [IN_PROGRESS])
+    first = connection.start()
+    await asyncio.sleep(WATCH_SECONDS + PING_SECONDS / 2)
+    second = connection.start()
+    await settle()
+    first.cancel()
+    await asyncio.sleep(PING_SECONDS)
+    assert connection.fake.subscriptions == {}
+    connection.fake.replicas = list
+    await fails(second, FROZEN)
+
+
+@on_virtual_time
+async def test_a_request_that_starts_as_the_only_slow_one_ends_is_pinged_once_at_a_time() -> None:
+    connection = FakeConnection(list)
+    first = connection.start()
+    await asyncio.sleep(WATCH_SECONDS + PING_SECONDS / 2)
+    first.cancel()
+    second = connection.start()
+    await settle()
+    connection.fake.pings.clear()
+    await fails(second, FROZEN)
+    assert len(connection.fake.pings) == round(SILENT_SECONDS / PING_SECONDS)
 
 
 @pytest.mark.parametrize("reply", [IN_PROGRESS, EARLIER_VERSION])

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from faststream.nats.subscriber.usecases import CoreSubscriber
 from nats.aio.msg import Msg
 
-from hogsend.contract.headers import REQUEST_ID
 from hogsend.service.subscribers.internals import subscriber_parts
 from hogsend.service.subscribers.requests import DRAIN_SECONDS
 
@@ -21,7 +20,7 @@ STOP_SECONDS = DRAIN_SECONDS - 1
 
 
 class PingSubscriber(CoreSubscriber):
-    """Receives the pings of all callers. A stopping service only receives those about a request."""
+    """Receives the pings of all callers. A stopping service only processes those about requests."""
 
     def __init__(self, subject: str, broker_config: NatsBrokerConfig) -> None:
         """Subscribe to `subject` without a queue group: every replica receives every ping."""
@@ -44,6 +43,6 @@ class PingSubscriber(CoreSubscriber):
 
     async def consume(self, msg: Msg) -> Any:
         """Process a ping, unless it asks for the replicas that will take further requests."""
-        if self.is_stopping and REQUEST_ID not in (msg.headers or {}):
+        if self.is_stopping and not msg.data:
             return None
         return await super().consume(msg)

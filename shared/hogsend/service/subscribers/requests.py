@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -96,12 +96,13 @@ class RequestSubscriber(CoreSubscriber):
             self.subscription = None
         await super().stop()
 
-    def has(self, request_id: str) -> bool:
-        """Whether a request with that `REQUEST_ID` was received, and has no reply yet."""
+    def unanswered(self) -> Iterator[str]:
+        """Yield the `REQUEST_ID` of each request that was received, and has no reply yet."""
         waiting: Any = self.subscription and self.subscription._pending_queue  # noqa: SLF001
         queued = waiting._queue if waiting else ()  # noqa: SLF001
-        received = *self._in_progress.values(), *self._admitting, *queued
-        return any((message.headers or {}).get(REQUEST_ID) == request_id for message in received)
+        for message in (*self._in_progress.values(), *self._admitting, *queued):
+            if message.headers and (id := message.headers.get(REQUEST_ID)):
+                yield id
 
     async def process_message(self, msg: Msg) -> Response:
         """Decode the request, call the handler inside its middlewares, and reply."""
