@@ -13,6 +13,8 @@ _BLANK = (
 others."""
 
 _ADDRESS = re.compile(r"[^\s@<>]+@[^\s@<>]+")
+_PLAIN_ADDRESS = re.compile(r"[a-z0-9][a-z0-9._+-]*@[a-z0-9.-]*[a-z0-9]")
+"""An address in its normal form, as nearly all are."""
 
 _QUOTES, _ZERO_WIDTH = "'\"`", "\u200b\u200c\u200d\u2060"
 """Quotes and zero-width characters, which copied texts often start or end with."""
@@ -95,6 +97,8 @@ def contact_email(value: object) -> str | None:
     (RFC 5322, 3.4), and of a link the address after `mailto:`. Quotes and zero-width characters
     around the text, as copying leaves them, are not part of the address.
     """
+    if isinstance(value, str) and _PLAIN_ADDRESS.fullmatch(value):
+        return value
     email = fold_email(value) if isinstance(value, str) else None
     if email is not None:
         email = _unquoted(email)

@@ -42,15 +42,25 @@ def parse_moment(text: str) -> datetime | None:
     Raises:
         ValueError: the text is no time.
     """
-    text, offset = text.strip().upper(), timedelta()
+    text, offset = text.upper(), timedelta()
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        moment, offset = _parse_unusual(text)
+    in_range = utc_in_range(moment)
+    return utc_in_range(in_range + offset) if in_range is not None and offset else in_range
+
+
+def _parse_unusual(text: str) -> tuple[datetime, timedelta]:
+    """Parse a time in capitals that Python does not read; return it and what to add to it."""
+    text, offset = text.strip(), timedelta()
     if ":60" in text:
         text, leap_seconds = _LEAP_SECOND.subn(":59", text, count=1)
         offset = timedelta(seconds=leap_seconds)
     if "24:00" in text:
         text, midnights = _END_OF_DAY.subn("00", text, count=1)
         offset += timedelta(days=midnights)
-    moment = utc_in_range(datetime.fromisoformat(text))
-    return utc_in_range(moment + offset) if moment is not None and offset else moment
+    return datetime.fromisoformat(text), offset
 
 
 def read_moment(text: str | None) -> datetime | None:

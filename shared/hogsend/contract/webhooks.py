@@ -56,8 +56,9 @@ class PostHogWebhook(msgspec.Struct, frozen=True):
     @property
     def has_identity(self) -> bool:
         """Whether the distinct id or the email is not blank; a placeholder is not blank."""
-        identities = (self.event.distinct_id, self.person_properties.get("email"))
-        return not all(map(is_blank, identities))
+        return not (
+            is_blank(self.event.distinct_id) and is_blank(self.person_properties.get("email"))
+        )
 
     @property
     def event_id(self) -> str | None:
