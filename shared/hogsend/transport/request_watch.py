@@ -39,6 +39,11 @@ PING_SECONDS = 0.5
 Each interval counts as this long towards `SILENT_SECONDS`, even if this process was delayed itself.
 A process that was just resumed, or whose event loop was blocked, reads the replies first.
 """
+OFFLINE_SECONDS = 5.0
+"""How long NATS may be disconnected until slow requests fail.
+
+Their replies arrive after a reconnect, unless the service reconnects before the caller does.
+"""
 MAX_IDS = 1000
 """Requests that one ping names."""
 
@@ -158,7 +163,7 @@ class ServiceWatch:
                     self._start_timer()
 
     async def _ping_while_slow(self, inbox: str) -> None:
-        loop, was_connected = asyncio.get_running_loop(), self._client.is_connected
+        loop, offline = asyncio.get_running_loop(), 0.0
         while True:
             now = loop.time()
             due = [request for request in self._requests.values() if request.due_at <= now]
@@ -166,21 +171,31 @@ class ServiceWatch:
                 request.is_slow = True
             if not any(request.is_slow for request in self._requests.values()):
                 return
-            if self._client.is_connected and not was_connected:
-                # The replicas may have lost their connections as well.
-                for request in due:
-                    request.silent = 0.0
-            was_connected = self._client.is_connected
-            if was_connected and not self._refusals.is_ping_refused(self._subject):
-                await self._send(due, inbox)
-            await asyncio.sleep(PING_SECONDS)
-            if self._refusals.is_ping_refused(self._subject):
-                # Nothing is known about the replicas.
+            if self._client.is_connected:
+                offline = 0.0
+                await self._ask_for(due, inbox)
                 continue
+            await asyncio.sleep(PING_SECONDS)
+            offline += PING_SECONDS
             for request in due:
-                if request.due_at <= now:
-                    request.silent += PING_SECONDS
-            await self._fail_lost()
+                # The replicas may have lost their connections as well.
+                request.silent = 0.0
+            if offline >= OFFLINE_SECONDS:
+                self._fail(due, f"NATS was disconnected for {OFFLINE_SECONDS:g} s")
+
+    async def _ask_for(self, requests: Sequence[WatchedRequest], inbox: str) -> None:
+        """Send a ping, wait `PING_SECONDS` for the replies, and fail the requests that are lost."""
+        if not self._refusals.is_ping_refused(self._subject):
+            await self._send(requests, inbox)
+        sent_at = asyncio.get_running_loop().time()
+        await asyncio.sleep(PING_SECONDS)
+        if self._refusals.is_ping_refused(self._subject):
+            # Nothing is known about the replicas.
+            return
+        for request in requests:
+            if request.due_at <= sent_at:
+                request.silent += PING_SECONDS
+        await self._fail_lost()
 
     async def _send(self, requests: Sequence[WatchedRequest], inbox: str) -> None:
         self._pinged = requests
@@ -210,7 +225,7 @@ class ServiceWatch:
         if not self._lost():
             return
         # Replies that have arrived before the PONG of this are processed first.
-        is_nats_up = self._client.is_connected and await self._answers_ping()
+        is_nats_up = await self._answers_ping()
         is_service_up = asyncio.get_running_loop().time() - self._replied_at < SILENT_SECONDS
         if not is_nats_up:
             text = f"NATS did not answer within {SILENT_SECONDS:g} s"
@@ -230,5 +245,5 @@ class ServiceWatch:
 
     def _fail(self, requests: Sequence[WatchedRequest], text: str) -> None:
         for request in requests:
-            del self._requests[request.id]
-            request.lost.set_result(Unavailable(text))
+            if self._requests.pop(request.id, None):
+                request.lost.set_result(Unavailable(text))

@@ -19,7 +19,13 @@ from hogsend.contract.health import PROVISIONER_HEALTH
 from hogsend.contract.provisioning import PROVISIONER_PROVISION, ProvisionLoop, ProvisionReply
 from hogsend.contract.users import User
 from hogsend.transport.connection import Connection
-from hogsend.transport.request_watch import MAX_IDS, PING_SECONDS, SILENT_SECONDS, WATCH_SECONDS
+from hogsend.transport.request_watch import (
+    MAX_IDS,
+    OFFLINE_SECONDS,
+    PING_SECONDS,
+    SILENT_SECONDS,
+    WATCH_SECONDS,
+)
 from tests.virtual_time import now, on_virtual_time, settle
 
 PING = "$SRV.PING.hogsend-provisioner"
@@ -306,7 +312,18 @@ async def test_a_request_fails_while_nats_is_disconnected() -> None:
     request = connection.start()
     await asyncio.sleep(5)
     connection.fake.is_connected = False
-    await fails(request, "NATS did not answer")
+    await fails(request, "NATS was disconnected for 5 s")
+
+
+@on_virtual_time
+async def test_a_request_fails_while_nats_does_not_answer() -> None:
+    connection = FakeConnection(list)
+
+    async def frozen(_seconds: int = 10) -> None:
+        raise nats.errors.FlushTimeoutError
+
+    connection.fake.flush = frozen  # type: ignore[method-assign]
+    await fails(connection.start(), "NATS did not answer within 2 s")
 
 
 @on_virtual_time
@@ -315,7 +332,7 @@ async def test_a_service_has_time_to_reconnect_after_a_restart_of_nats() -> None
     request = connection.start()
     await asyncio.sleep(5)
     connection.fake.is_connected = False
-    await asyncio.sleep(SILENT_SECONDS - PING_SECONDS)
+    await asyncio.sleep(OFFLINE_SECONDS - PING_SECONDS)
     connection.fake.is_connected, connection.fake.replicas = True, list
     await asyncio.sleep(SILENT_SECONDS - PING_SECONDS)
     connection.fake.replicas = lambda: [IN_PROGRESS]
