@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -10,23 +12,28 @@ from uuid import uuid4
 import msgspec
 import pytest
 
-from hogsend.contract.backfills import INGEST_STORE_PAST, PastEvent, PastStored
-from hogsend.contract.errors import TooLarge
+from hogsend.contract.backfills import INGEST_STORE_PAST, PastEvent, PastStored, StorePast
+from hogsend.contract.errors import Forbidden, HogsendError, TooLarge, Unavailable
 from hogsend.contract.provisioning import Refusal
 from hogsend.posthog.api import PostHogError
 from hogsend.posthog.api.queries import EventRange, Page
 from hogsend.posthog.errors import PostHogResponseTooLarge, PostHogTimeout, PostHogUnreachable
 from hogsend.posthog.project_choice import ProjectChoice
+from hogsend.service.locks import Busy
 from services.provisioner.backfill import runner as runner_module
 from services.provisioner.backfill.job import Job
 from services.provisioner.backfill.posthog_events import Refused, permanent_refusal
 from services.provisioner.backfill.runner import (
+    CHUNK_EVENTS,
+    EVENTS,
     FAILURE_SECONDS,
     PAGE_EVENTS,
+    POLL_SECONDS,
     RATE_LIMIT_SECONDS,
     BackfillRunner,
 )
 from services.provisioner.backfill.span import MIN_LENGTH, Span
+from tests.virtual_time import on_virtual_time
 
 THEN = datetime(2026, 1, 1, tzinfo=UTC)
 JOB = Job(
@@ -55,11 +62,29 @@ class FakeStore:
     """Records the calls of the runner."""
 
     def __init__(self, *, moves: bool = True) -> None:
+        self.due_jobs: list[Job | HogsendError | None] = []
+        """Results of the next calls of `due`; None after them."""
+        self.lock_error: HogsendError | None = None
         self.pauses: list[float] = []
         self.ended: list[tuple[str, str | None]] = []
         self.positions: list[tuple[Any, int, PastStored]] = []
+        self.advanced_from: list[tuple[Any, str | None]] = []
         self.left_out: list[str] = []
         self._moves = moves
+
+    async def due(self) -> Job | None:
+        result = self.due_jobs.pop(0) if self.due_jobs else None
+        if isinstance(result, HogsendError):
+            raise result
+        return result
+
+    @asynccontextmanager
+    async def lock(self) -> AsyncIterator[FakeStore]:
+        yield self
+
+    async def confirm(self) -> None:
+        if self.lock_error is not None:
+            raise self.lock_error
 
     async def wait(self, _job: Job, seconds: float, _detail: str, _remedy: str | None) -> None:
         self.pauses.append(seconds)
@@ -69,12 +94,13 @@ class FakeStore:
     ) -> None:
         self.ended.append((state, remediation))
 
-    async def set_received_at(self, job: Job) -> Job:
-        return job
+    async def set_received_at(self, job: Job) -> Job | None:
+        return job if self._moves else None
 
     async def advance(
-        self, _job: Job, to: Any, read: int, result: PastStored, *, left_out: str | None = None
+        self, job: Job, to: Any, read: int, result: PastStored, *, left_out: str | None = None
     ) -> bool:
+        self.advanced_from.append((job.position_at, job.position_uuid))
         self.positions.append((to, read, result))
         if left_out is not None:
             self.left_out.append(left_out)
@@ -114,12 +140,14 @@ class FakeLink:
     def __init__(self, max_payload: int = 1024 * 1024) -> None:
         self.max_payload = max_payload
         self.requests: list[int] = []
+        self.received_at: list[datetime] = []
 
-    async def request(self, endpoint: Any, past: Any) -> PastStored:
+    async def request(self, endpoint: Any, past: StorePast) -> PastStored:
         assert endpoint is INGEST_STORE_PAST
         if any(event.uuid == "large" for event in past.events):
             raise TooLarge("too large")
         self.requests.append(len(past.events))
+        self.received_at.append(past.received_at)
         return PastStored(stored=len(past.events), known=0, rejected=0)
 
 
@@ -127,6 +155,11 @@ def event(uuid: str, size: int = 0) -> PastEvent:
     return PastEvent(
         uuid=uuid, event="e", distinct_id="u", timestamp=THEN, properties={"text": "x" * size}
     )
+
+
+def counted() -> list[float]:
+    """Return how many events were stored, rejected, and unreadable so far."""
+    return [EVENTS.labels(name)._value.get() for name in ("stored", "rejected", "unreadable")]
 
 
 def runner_with(
@@ -217,6 +250,14 @@ async def test_an_event_that_is_too_large_by_itself_is_skipped_and_counted() -> 
     assert (posthog.limits, runner._page_events) == ([1, 1], 2)
 
 
+async def test_no_event_is_skipped_before_it_was_queried_alone() -> None:
+    posthog, store = FakePostHog(PostHogResponseTooLarge("large")), FakeStore()
+    runner = single_event_runner(posthog, store)
+    runner._page_events = 2
+    await runner._step(JOB)
+    assert (store.positions, runner._page_events) == ([], 1)
+
+
 async def test_the_query_is_repeated_when_the_event_that_was_too_large_is_deleted() -> None:
     posthog, store = FakePostHog(PostHogResponseTooLarge("large")), FakeStore()
     posthog.position = None
@@ -257,25 +298,98 @@ async def test_the_position_is_that_of_the_last_stored_event() -> None:
     await runner_with(Page([event("a", 300), event("b", 300)], 0), store, link)._step(JOB)
     assert link.requests == [1, 1]
     assert [to for to, _, _ in store.positions] == [(THEN, "a"), (THEN, "b")]
+    assert store.advanced_from == [(None, None), (THEN, "a")]
     assert store.ended == []
 
 
 async def test_an_event_too_large_for_nats_is_counted_and_the_others_are_stored() -> None:
     store, link = FakeStore(), FakeLink(max_payload=100)
+    before = counted()
     await runner_with(Page([event("large", 300), event("b")], 0), store, link)._step(JOB)
-    assert [done.rejected for _, _, done in store.positions] == [1, 0]
+    assert [done for _, _, done in store.positions] == [
+        PastStored(stored=0, known=0, rejected=1),
+        PastStored(stored=1, known=0, rejected=0),
+    ]
+    assert [now - then for now, then in zip(counted(), before, strict=True)] == [1, 1, 0]
 
 
-async def test_a_cancelled_backfill_stops_within_a_page() -> None:
+async def test_rows_that_are_no_events_are_counted_and_the_others_are_stored() -> None:
+    store, before = FakeStore(), counted()
+    await runner_with(Page([event("a")], 2), store)._step(JOB)
+    assert [to for to, _, _ in store.positions] == [(THEN, "a")]
+    assert (store.pauses, store.ended) == ([], [])
+    assert [now - then for now, then in zip(counted(), before, strict=True)] == [1, 0, 2]
+
+
+async def test_a_page_of_small_events_is_stored_in_chunks_of_limited_length() -> None:
+    link, count = FakeLink(), 2 * CHUNK_EVENTS + 1
+    page = Page([event(f"{number}") for number in range(count)], 0)
+    await runner_with(page, FakeStore(), link)._step(JOB)
+    assert link.requests == [CHUNK_EVENTS, CHUNK_EVENTS, 1]
+
+
+@pytest.mark.parametrize("received_at", [None, THEN + timedelta(hours=7)])
+async def test_events_are_stored_with_the_time_of_receipt_that_a_repetition_has_too(
+    received_at: datetime | None,
+) -> None:
+    """Ingest recognizes by this time which events of a repeated chunk it has counted before."""
+    link = FakeLink()
+    job = msgspec.structs.replace(JOB, received_at=received_at)
+    await runner_with(Page([event("a")], 0), FakeStore(), link)._step(job)
+    assert link.received_at == [received_at or JOB.started_at]
+
+
+async def test_a_cancelled_backfill_stops_within_a_page(monkeypatch: pytest.MonkeyPatch) -> None:
     store, link = FakeStore(moves=False), FakeLink(max_payload=100)
-    await runner_with(Page([event("a"), event("b")], 0), store, link)._step(JOB)
-    assert link.requests == [1]
+    runner = runner_with(Page([event("a"), event("b")], 0), store, link)
+    await runner._step(JOB)
+    assert (link.requests, store.ended) == ([], []), "cancelled while PostHog was queried"
+
+    async def still_running(job: Job) -> Job:
+        return job
+
+    monkeypatch.setattr(store, "set_received_at", still_running)
+    await runner._step(JOB)
+    assert (link.requests, store.ended) == ([1], []), "cancelled while ingest stored the events"
 
 
 async def test_a_backfill_is_finished_when_a_page_is_empty() -> None:
     store = FakeStore()
     await runner_with(Page([], 0), store)._step(JOB)
     assert store.ended == [("finished", None)]
+
+
+@on_virtual_time
+async def test_a_backfill_is_run_after_any_failure_of_a_dependency() -> None:
+    store = FakeStore()
+    store.due_jobs = [Busy("locked"), Unavailable("PostgreSQL is down"), Forbidden("no"), JOB, JOB]
+    running = asyncio.create_task(runner_with(Page([], 0), store).run())
+    await asyncio.sleep(3.5 * POLL_SECONDS)
+    assert store.ended == [("finished", None)]
+    running.cancel()
+
+
+@on_virtual_time
+async def test_a_backfill_that_was_just_started_is_run_at_once() -> None:
+    store = FakeStore()
+    runner = runner_with(Page([], 0), store)
+    running = asyncio.create_task(runner.run())
+    for _ in range(2):
+        await asyncio.sleep(POLL_SECONDS / 4)
+        store.due_jobs, store.ended = [JOB, JOB], []
+        runner.wake()
+        await asyncio.sleep(POLL_SECONDS / 4)
+        assert store.ended == [("finished", None)]
+    running.cancel()
+
+
+async def test_nothing_is_read_after_another_replica_took_the_lock() -> None:
+    store, posthog = FakeStore(), FakePostHog(Page([], 0))
+    store.due_jobs, store.lock_error = [JOB, JOB], Busy("the backfill lost its lock")
+    runner = BackfillRunner(store, posthog, FakeLink())  # type: ignore[arg-type]
+    with pytest.raises(Busy):
+        await runner._work()
+    assert (posthog.limits, store.ended) == ([], [])
 
 
 PAGE = 50
@@ -419,6 +533,12 @@ def test_a_deleted_project_is_reported() -> None:
     assert refusal is not None
     assert "Project 77 is gone" in (refusal.detail or "")
     assert "connect posthog` again" in (refusal.remediation or "")
+
+
+def test_a_404_without_a_chosen_project_is_not_reported_as_a_deleted_project() -> None:
+    refusal = permanent_refusal(PostHogError("no", 404), ProjectChoice(None, "current"))
+    assert refusal is not None
+    assert refusal.code == "api-error"
 
 
 def test_a_key_without_access_to_the_project_is_not_reported_as_a_missing_scope() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 
 import httpx
 import msgspec
@@ -28,11 +29,19 @@ def not_refreshed(reply: TokenReply) -> TokenReply:
 class FakePostHog:
     """A PostHog that accepts some bearers, and returns a status for others."""
 
-    def __init__(self, *accepted: str, status: int = 401) -> None:
+    def __init__(
+        self,
+        *accepted: str,
+        status: int = 401,
+        host: str | None = POSTHOG_URL,
+        project: str | None = "1",
+    ) -> None:
         self.credentials = FakeCredentials()
+        self.current: dict[str, Any] = {"id": 1}
+        """PostHog's response for the current project."""
         self._accepted, self._status = accepted, status
         http = httpx.AsyncClient(transport=httpx.MockTransport(self._respond))
-        instance = Instance(POSTHOG_URL, "1", POSTHOG_URL)
+        instance = Instance(host, project, POSTHOG_URL)
         self.events = PostHogEvents(instance, self.credentials, http)
 
     async def count(self) -> int:
@@ -40,6 +49,9 @@ class FakePostHog:
 
     def _respond(self, request: httpx.Request) -> httpx.Response:
         if request.headers["Authorization"].removeprefix("Bearer ") in self._accepted:
+            if request.url.path.endswith("@current/"):
+                return httpx.Response(200, json=self.current)
+            assert "/projects/1/" in request.url.path
             return httpx.Response(200, json={"results": [[7]]})
         return httpx.Response(self._status, json={"detail": "no"})
 
@@ -101,6 +113,58 @@ async def test_a_refused_token_is_replaced_once() -> None:
     posthog.credentials.fresh = RENEWED
     assert await posthog.count() == 7
     assert posthog.credentials.rejected == ["pha_a"]
+
+
+async def test_a_refused_personal_key_is_not_replaced() -> None:
+    posthog = FakePostHog("pha_b")
+    posthog.credentials.token, posthog.credentials.fresh = PERSONAL, RENEWED
+    with pytest.raises(Refused) as raised:
+        await posthog.count()
+    assert raised.value.refusal.code == "unauthorized"
+    assert posthog.credentials.rejected == []
+
+
+@pytest.mark.parametrize("status", [403, 503])
+async def test_a_token_is_not_replaced_for_another_error_than_401(status: int) -> None:
+    posthog = FakePostHog(status=status)
+    with pytest.raises(Refused if status == 403 else PostHogError):
+        await posthog.count()
+    assert posthog.credentials.rejected == []
+
+
+async def test_a_backfill_without_a_posthog_host_is_refused_with_the_setting() -> None:
+    posthog = FakePostHog("pha_a", host=None)
+    with pytest.raises(Refused) as raised:
+        await posthog.count()
+    assert raised.value.refusal.code == "posthog_not_configured"
+    assert "POSTHOG_HOST" in (raised.value.refusal.remediation or "")
+
+
+async def test_the_current_project_is_queried_when_none_is_chosen() -> None:
+    posthog = FakePostHog("pha_a", project=None)
+    assert await posthog.count() == 7
+    posthog.current = {}
+    with pytest.raises(Refused) as raised:
+        await posthog.count()
+    assert raised.value.refusal.code == "project-discovery-failed"
+    assert "POSTHOG_PROJECT_ID" in (raised.value.refusal.remediation or "")
+
+
+@pytest.mark.parametrize(("status", "teams"), [(403, [2]), (403, [1]), (503, [2])])
+async def test_a_project_outside_the_grant_is_named_where_it_is_the_reason(
+    status: int, teams: list[int]
+) -> None:
+    posthog = FakePostHog(status=status)
+    posthog.credentials.token = TokenReply(
+        source="oauth", version=1, token="pha_a", scoped_teams=teams
+    )
+    with pytest.raises(Refused if status == 403 else PostHogError) as raised:
+        await posthog.count()
+    if isinstance(raised.value, Refused):
+        refusal = raised.value.refusal
+        assert refusal.code == "missing-scope"
+        assert ("the grant covers" in (refusal.detail or "")) is (teams == [2])
+        assert ("POSTHOG_PROJECT_ID to 2" in (refusal.remediation or "")) is (teams == [2])
 
 
 async def test_only_the_required_project_is_queried() -> None:
