@@ -50,7 +50,9 @@ class ProjectNames:
                     names = await (_read_names(projects, ids) if ids else _read_all(projects))
             except (PostHogError, TimeoutError) as error:
                 metrics.FAILURES.labels("projects", type(error).__name__).inc()
-                log.warning("names of projects are not known", reason=str(error))
+                log.warning(
+                    "names of projects are not known", reason=str(error) or type(error).__name__
+                )
         return GrantedProjects(
             [GrantedProject(id=id, name=names.get(id)) for id in ids or list(names)]
         )

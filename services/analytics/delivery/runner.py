@@ -157,7 +157,7 @@ class DeliveryRunner:
                 await self._streams.save_positions()
         except (Unavailable, TimeoutError) as error:
             FAILURES.labels("positions", type(error).__name__).inc()
-            log.warning("positions not saved", reason=str(error))
+            log.warning("positions not saved", reason=str(error) or type(error).__name__)
 
     async def _drop_mirror_if_off(self) -> None:
         """Delete the mirror's consumer while the mirror is off.

@@ -233,6 +233,23 @@ async def test_positions_are_saved_every_second_and_at_the_end() -> None:
 
 
 @on_virtual_time
+async def test_a_save_of_positions_that_times_out_is_logged_with_its_reason(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replica = Replica()
+
+    async def hang() -> None:
+        await asyncio.Event().wait()
+
+    async with replica.running():
+        with monkeypatch.context() as patch:
+            patch.setattr(replica.streams, "save_positions", hang)
+            await asyncio.sleep(4)
+    log = next(line for line in "".join(capsys.readouterr()).splitlines() if "not saved" in line)
+    assert "TimeoutError" in log
+
+
+@on_virtual_time
 async def test_captured_events_are_subscribed_to_while_posthog_accepts_none() -> None:
     replica, captures = Replica(), FakeCaptureSubscription()
     replica.recorder.use_captures(captures)

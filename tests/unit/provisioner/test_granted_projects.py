@@ -62,7 +62,7 @@ async def test_projects_are_listed_without_names_when_posthog_refuses(status: in
 
 
 async def test_projects_are_listed_without_names_when_posthog_hangs(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(granted_projects, "DEADLINE_SECONDS", 0.01)
     provisioner = granted(7, 8)
@@ -72,6 +72,8 @@ async def test_projects_are_listed_without_names_when_posthog_hangs(
 
     provisioner.posthog.before = hang
     assert await names(provisioner) == [GrantedProject(id="7"), GrantedProject(id="8")]
+    log = next(line for line in "".join(capsys.readouterr()).splitlines() if "not known" in line)
+    assert "TimeoutError" in log
 
 
 async def test_the_number_of_requested_project_names_is_limited() -> None:
