@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
+from hogsend.transport.tls import is_readable_file
+
 _FILES = ("sslrootcert", "sslcrl", "sslcert", "sslkey")
 _TO_VERIFY = frozenset({"sslrootcert", "sslcrl"})
 _VERIFYING = frozenset({"verify-ca", "verify-full"})
@@ -32,9 +34,9 @@ def check_certificates(parameters: Mapping[str, str]) -> None:
         return
     named = dict(_named(parameters, verifying=mode not in _NEVER_VERIFYING))
     for file, label in named.values():
-        if not (Path(file).is_file() and os.access(file, os.R_OK)):
+        if not is_readable_file(Path(file)):
             raise ValueError(f"{label} is not a file that can be read here; write its full path")
-    if "sslrootcert" not in named and mode in _VERIFYING and not _default_root().is_file():
+    if "sslrootcert" not in named and mode in _VERIFYING and not is_readable_file(_default_root()):
         raise ValueError(
             f"sslmode={mode} needs the certificate of the authority that signed the server's: add "
             "sslrootcert=/path/to/ca.pem"

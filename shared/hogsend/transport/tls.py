@@ -92,8 +92,17 @@ def check_key(key: Path | None, certificate: Path | None) -> None:
         ) from None
 
 
+def is_readable_file(path: Path) -> bool:
+    """Whether this process can read the file; False also for a path that cannot be looked up.
+
+    `Path.is_file` alone raises an `OSError` for a path that is too long, or that is below a
+    directory which this user may not enter.
+    """
+    return os.access(path, os.R_OK) and path.is_file()
+
+
 def _check_readable(file: Path) -> None:
-    if not (file.is_file() and os.access(file, os.R_OK)):
+    if not is_readable_file(file):
         raise ValueError("it is not a file that can be read here; write its full path")
 
 

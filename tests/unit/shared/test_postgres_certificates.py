@@ -20,12 +20,20 @@ def user_without_certificates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize("name", ["sslrootcert", "sslcrl", "sslcert", "sslkey"])
-@pytest.mark.parametrize("path", ["ca.pem", "", "."])
+@pytest.mark.parametrize("path", ["ca.pem", "", ".", "x" * 300])
 def test_an_unreadable_file_is_reported_by_its_parameter(
     name: str, path: str, tmp_path: Path
 ) -> None:
     with pytest.raises(ValueError, match=f"its {name} is not a file that can be read"):
         check_certificates({"sslmode": "require", name: str(tmp_path / path)})
+
+
+def test_a_home_directory_that_cannot_be_looked_up_contains_no_root_certificate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / ("x" * 300)))
+    with pytest.raises(ValueError, match="sslmode=verify-full needs the certificate"):
+        check_certificates({"sslmode": "verify-full"})
 
 
 @pytest.mark.parametrize("name", ["sslrootcert", "sslcrl", "sslcert"])

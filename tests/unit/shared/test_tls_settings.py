@@ -59,6 +59,7 @@ def make_files(pki: Pki, directory: Path) -> dict[str, str]:
     other = make_pki(directory / "other")
     return {
         "missing": str(directory / "missing.pem"),
+        "too long": str(directory / ("x" * 300)),
         "directory": str(directory),
         "text": str(text),
         "authority": str(pki.ca),
@@ -72,6 +73,7 @@ def make_files(pki: Pki, directory: Path) -> dict[str, str]:
 
 UNUSABLE = [
     ({"NATS_TLS_CA": "missing"}, "NATS_TLS_CA: it is not a file that can be read"),
+    ({"NATS_TLS_CA": "too long"}, "NATS_TLS_CA: it is not a file that can be read"),
     ({"NATS_TLS_CA": "directory"}, "NATS_TLS_CA: it is not a file that can be read"),
     ({"NATS_TLS_CA": "text"}, "NATS_TLS_CA: it contains no certificate"),
     ({"NATS_TLS_CA": "key"}, "NATS_TLS_CA: it contains no certificate"),
