@@ -33,7 +33,7 @@ SILENT_SECONDS = 2.0
 
 A replica whose event loop is blocked for longer is taken for a frozen one.
 """
-PING_SECONDS = 0.5
+PING_SECONDS = 0.25
 """How often the ping is repeated while no replica has replied that it has the request.
 
 Each interval counts as this long towards `SILENT_SECONDS`, even if this process was delayed itself.
