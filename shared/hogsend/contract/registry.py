@@ -66,7 +66,8 @@ class Endpoint(msgspec.Struct, Generic[Request, Reply], frozen=True, kw_only=Tru
     deadline: float = 2.0
     """Seconds that a caller waits for the reply, unless it sets its own timeout.
 
-    The service cancels its handler after the same time, but not before 10 seconds.
+    A service that hangs is noticed earlier: see `hogsend.transport.request_watch`. The service
+    cancels its handler after the same time, but not before 10 seconds.
     """
     holds_secret: bool = False
     """Whether request or reply contain a secret in clear. The operator may not call such an

@@ -119,7 +119,7 @@ class ServiceWatch:
         return request
 
     def remove(self, request: WatchedRequest) -> None:
-        """Stop to watch a request, which has ended."""
+        """Stop watching a request, which has ended."""
         self._requests.pop(request.id, None)
         if self._requests:
             return
@@ -173,7 +173,7 @@ class ServiceWatch:
                 return
             if self._client.is_connected:
                 offline = 0.0
-                await self._ask_for(due, inbox)
+                await self._ping_once(due, inbox)
                 continue
             await asyncio.sleep(PING_SECONDS)
             offline += PING_SECONDS
@@ -183,7 +183,7 @@ class ServiceWatch:
             if offline >= OFFLINE_SECONDS:
                 self._fail(due, f"NATS was disconnected for {OFFLINE_SECONDS:g} s")
 
-    async def _ask_for(self, requests: Sequence[WatchedRequest], inbox: str) -> None:
+    async def _ping_once(self, requests: Sequence[WatchedRequest], inbox: str) -> None:
         """Send a ping, wait `PING_SECONDS` for the replies, and fail the requests that are lost."""
         if not self._refusals.is_ping_refused(self._subject):
             await self._send(requests, inbox)
