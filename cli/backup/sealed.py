@@ -190,6 +190,8 @@ def _extract(plain: IO[bytes], target: Path) -> None:
 def _write(file: Path, content: bytes) -> None:
     with _private(file) as written:
         written.write(content)
+        written.flush()
+        os.fsync(written.fileno())
 
 
 def _private(file: Path) -> IO[bytes]:

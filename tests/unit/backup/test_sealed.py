@@ -72,6 +72,43 @@ def test_a_damaged_backup_is_refused(saved: Path, target: Path, position: int, d
         unseal(saved, target, passphrase=None, identity=str(IDENTITY))
 
 
+def test_damage_after_the_end_of_the_archive_is_refused_too(saved: Path, target: Path) -> None:
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w"):
+        pass
+    content = bytearray(pyrage.encrypt(archive.getvalue() + bytes(200_000), [IDENTITY.to_public()]))
+    (saved / CONTENT).write_bytes(content)
+    unseal(saved, target, passphrase=None, identity=str(IDENTITY))
+    content[-1] ^= 1
+    (saved / CONTENT).write_bytes(content)
+    with pytest.raises(SealError, match="damaged"):
+        unseal(saved, target, passphrase=None, identity=str(IDENTITY))
+
+
+def test_an_invalid_identity_is_an_error_with_a_fix(saved: Path, target: Path) -> None:
+    seal(saved)
+    with pytest.raises(SealError, match="does not open this backup") as refused:
+        unseal(saved, target, passphrase=None, identity="AGE-SECRET-KEY-NONSENSE")
+    assert refused.value.fix
+
+
+def test_a_backup_and_its_key_are_on_disk_before_it_is_reported_as_made(
+    saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[tuple[Path, int]] = []
+
+    def record_sync(descriptor: int) -> None:
+        file = Path(f"/proc/self/fd/{descriptor}").readlink()
+        synced.append((file, file.stat().st_size))
+
+    monkeypatch.setattr(os, "fsync", record_sync)
+    # The true encryption with a passphrase takes seconds on purpose.
+    monkeypatch.setattr("pyrage.passphrase.encrypt", lambda text, _passphrase: text)
+    with sealing(saved, passphrase=PASSPHRASE, recipient=None):
+        pass
+    assert synced == [(file, file.stat().st_size) for file in (saved / KEY, saved / CONTENT)]
+
+
 @pytest.mark.parametrize("name", ["../out", "/etc/out", "a/../../out"])
 def test_no_file_is_unpacked_outside_the_target(saved: Path, target: Path, name: str) -> None:
     seal(saved, name=name)
