@@ -151,7 +151,7 @@ async def create_backup(source: Source, directory: Path, key: Key, progress: Pro
             for name, file in sorted(files.items()):
                 archive.add(file.resolve(), f"{FILES}/{name}")
         shutil.rmtree(work)
-        directory.parent.mkdir(parents=True, exist_ok=True)
+        # Also replaces an empty directory.
         part.rename(directory)
     except (StreamError, SealError) as error:
         raise CommandError(str(error), error.fix) from error
@@ -244,5 +244,3 @@ def _require_new(directory: Path) -> None:
         raise CommandError(
             f"{directory} is a mount point, which cannot be replaced", "pass a new directory in it"
         )
-    if directory.exists():
-        directory.rmdir()

@@ -15,7 +15,7 @@ import pyrage
 import pytest
 
 from cli.backup import sealed, stream_snapshot, streams
-from cli.backup.archive import Key, Kind, create_backup, restore_backup
+from cli.backup.archive import MANIFEST, Key, Kind, create_backup, restore_backup
 from cli.backup.postgres_tools import DUMP, EXISTING, SCHEMAS
 from cli.backup.stream_snapshot import StreamError, StreamResult
 from cli.backup.streams import SAVING_ORDER
@@ -26,6 +26,9 @@ from hogsend.contract.streams import StreamName
 IDENTITY = pyrage.x25519.Identity.generate()
 # A public key, because age makes each use of a passphrase take seconds on purpose.
 KEY = Key(recipient=str(IDENTITY.to_public()), identity=str(IDENTITY))
+
+NEWER_MANIFEST = b"""{"kind": "local", "version": "9.0.0", "created_at": "2026-01-01T00:00:00Z",
+    "streams": [], "files": [], "format": 2}"""
 
 
 class FakeDeployment:
@@ -121,6 +124,7 @@ async def test_a_restore_returns_what_was_backed_up(tmp_path: Path, deleted: lis
     deployment, saved = FakeDeployment(tmp_path), tmp_path / "b" / "one"
     manifest = await create_backup(deployment, saved, KEY, ignore_progress)
     assert sorted(file.name for file in saved.iterdir()) == ["backup.age"]
+    assert saved.stat().st_mode & 0o777 == 0o700
     assert await restore_backup(deployment, saved, KEY, ignore_progress) == manifest
     assert manifest.spooled == 0
     assert deployment.loaded == [b"rows"]
@@ -256,6 +260,97 @@ async def test_a_failed_backup_leaves_no_file(tmp_path: Path, deleted: list[str]
     assert deleted == []
 
 
+async def test_a_failed_backup_keeps_an_empty_directory_that_the_operator_made(
+    tmp_path: Path, deleted: list[str]
+) -> None:
+    deployment, saved = FakeDeployment(tmp_path), tmp_path / "one"
+    saved.mkdir()
+    deployment.fail = "dump"
+    with pytest.raises(CommandError, match="pg_dump"):
+        await create_backup(deployment, saved, KEY, ignore_progress)
+    assert list(saved.iterdir()) == []
+    deployment.fail = ""
+    await create_backup(deployment, saved, KEY, ignore_progress)
+    assert [file.name for file in saved.iterdir()] == ["backup.age"]
+    assert not saved.with_name("one.part").exists()
+    assert deleted == []
+
+
+async def test_remains_of_a_backup_that_was_killed_are_replaced(
+    tmp_path: Path, deleted: list[str]
+) -> None:
+    deployment, saved = FakeDeployment(tmp_path), tmp_path / "b" / "one"
+    remains = tmp_path / "b" / "one.part" / "work"
+    remains.mkdir(parents=True)
+    (remains / "postgres.dump").write_bytes(b"half")
+    await create_backup(deployment, saved, KEY, ignore_progress)
+    assert [file.name for file in saved.parent.iterdir()] == ["one"]
+    await restore_backup(deployment, saved, KEY, ignore_progress)
+    assert (deployment.loaded, deleted) == ([b"rows"], [])
+
+
+async def test_a_stream_that_cannot_be_saved_or_restored_is_an_error_with_a_fix(
+    tmp_path: Path, deleted: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deployment, saved = FakeDeployment(tmp_path), tmp_path / "b" / "one"
+
+    async def fail(*_: object, **__: object) -> None:
+        raise StreamError("the stream EVENTS is damaged", "repair it")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(streams, "save_all", fail)
+        with pytest.raises(CommandError, match="EVENTS is damaged") as raised:
+            await create_backup(deployment, saved, KEY, ignore_progress)
+    assert raised.value.fix == "repair it"
+    assert list(saved.parent.iterdir()) == []
+    await create_backup(deployment, saved, KEY, ignore_progress)
+    monkeypatch.setattr(streams, "restore_all", fail)
+    with pytest.raises(CommandError, match="EVENTS is damaged") as raised:
+        await restore_backup(deployment, saved, KEY, ignore_progress)
+    assert raised.value.fix == "repair it"
+    assert (deployment.loaded, deployment.work.exists(), deleted) == ([], False, [])
+
+
+async def test_a_backup_for_an_invalid_recipient_or_with_another_identity_is_an_error_with_a_fix(
+    tmp_path: Path, deleted: list[str]
+) -> None:
+    deployment, saved = FakeDeployment(tmp_path), tmp_path / "b" / "one"
+    with pytest.raises(CommandError, match="not an age public key") as raised:
+        await create_backup(deployment, saved, Key(recipient="ssh-ed25519"), ignore_progress)
+    assert raised.value.fix
+    assert list(saved.parent.iterdir()) == []
+    await create_backup(deployment, saved, KEY, ignore_progress)
+    other = Key(identity=str(pyrage.x25519.Identity.generate()))
+    with pytest.raises(CommandError, match="sealed for another key") as raised:
+        await restore_backup(deployment, saved, other, ignore_progress)
+    assert raised.value.fix
+    assert (deployment.restored, deployment.work.exists(), deleted) == ({}, False, [])
+
+
+@pytest.mark.parametrize(
+    ("manifest", "problem"),
+    [
+        (None, "not a backup of Hogsend"),
+        (b"{", "not a backup of Hogsend"),
+        (b'{"kind": "local"}', "not a backup of Hogsend"),
+        (NEWER_MANIFEST, "made by a newer version, 9.0.0"),
+    ],
+)
+async def test_another_archive_or_a_backup_of_a_newer_version_is_refused(
+    tmp_path: Path, deleted: list[str], manifest: bytes | None, problem: str
+) -> None:
+    deployment, saved = FakeDeployment(tmp_path), tmp_path / "one"
+    saved.mkdir()
+    content = tmp_path / "content"
+    content.write_bytes(manifest or b"")
+    with sealed.sealing(saved, passphrase=None, recipient=KEY.recipient) as archive:
+        archive.add(content, "notes.txt" if manifest is None else MANIFEST)
+    with pytest.raises(CommandError, match=problem) as raised:
+        await restore_backup(deployment, saved, KEY, ignore_progress)
+    assert raised.value.fix
+    assert (deployment.restored, deployment.work.exists(), deleted) == ({}, False, [])
+
+
 async def test_an_existing_backup_or_deployment_is_not_overwritten(
     tmp_path: Path, deleted: list[str]
 ) -> None:
@@ -265,6 +360,11 @@ async def test_an_existing_backup_or_deployment_is_not_overwritten(
     with pytest.raises(CommandError, match="not overwritten"):
         await create_backup(deployment, saved, KEY, ignore_progress)
     assert (saved / "backup.age").read_bytes() == before
+    file = tmp_path / "file"
+    file.write_text("kept")
+    with pytest.raises(CommandError, match="not overwritten"):
+        await create_backup(deployment, file, KEY, ignore_progress)
+    assert file.read_text() == "kept"
     deployment.fail = "empty"
     with pytest.raises(CommandError, match="a deployment exists"):
         await restore_backup(deployment, saved, KEY, ignore_progress)
