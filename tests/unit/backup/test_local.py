@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.backup.local import LocalTarget
+from cli.backup.local import LocalSource, LocalTarget
 from cli.commands.backup import restore
 from cli.errors import CommandError
 
@@ -87,6 +87,60 @@ def test_settings_with_which_up_would_not_use_the_restored_stack_are_refused(
     with pytest.raises(CommandError, match=f"env of the backup sets {name}"):
         LocalTarget(Path(".hogsend"), 1).restore_files(files)
     assert list(current_directory.iterdir()) == []
+
+
+def test_secrets_settings_and_marks_are_restored(current_directory: Path) -> None:
+    files = backup_files(current_directory.parent, "LOG_LEVEL=debug\n")
+    (files / "secrets" / "nats").mkdir()
+    (files / "secrets" / "nats" / "word").write_text("secret")
+    target = LocalTarget(Path("data"), 1)
+    target.restore_files(files)
+    assert (Path("data.restoring") / "secrets" / "nats" / "word").read_text() == "secret"
+    assert Path(".env").read_text() == "LOG_LEVEL=debug\n"
+    target.require_empty()
+    target.restore_files(files)
+    assert target.notes == [], "the two .env are the same"
+    Path(".env").write_text("LOG_LEVEL=info\n")
+    target.require_empty()
+    target.restore_files(files)
+    assert (Path("data.restoring") / "env.restored").read_text() == "LOG_LEVEL=debug\n"
+    assert Path(".env").read_text() == "LOG_LEVEL=info\n"
+    assert [str(Path("data", "env.restored")) in note for note in target.notes] == [True]
+
+
+def test_a_backup_without_settings_restores_none(current_directory: Path) -> None:
+    files = backup_files(current_directory.parent, "")
+    (files / "env").unlink()
+    LocalTarget(Path("data"), 1).restore_files(files)
+    assert sorted(path.name for path in current_directory.iterdir()) == ["data.restoring"]
+
+
+@pytest.mark.parametrize(
+    ("name", "other"), [("NATS_URL", "DATABASE_URL"), ("DATABASE_URL", "NATS_URL")]
+)
+def test_one_external_server_without_the_other_is_refused(
+    current_directory: Path, monkeypatch: pytest.MonkeyPatch, name: str, other: str
+) -> None:
+    monkeypatch.setenv(name, "nats://bus.example")
+    with pytest.raises(CommandError, match=f"{name} is set, but {other} is not"):
+        LocalTarget(Path("data"), 1).require_empty()
+
+
+def test_a_directory_without_a_stack_cannot_be_backed_up(current_directory: Path) -> None:
+    with pytest.raises(CommandError, match="there is no stack"):
+        LocalSource(current_directory)
+
+
+def test_a_backup_has_the_secrets_and_settings_of_a_stack(current_directory: Path) -> None:
+    secret = current_directory / "data" / "secrets" / "nats" / "word"
+    secret.parent.mkdir(parents=True)
+    secret.touch()
+    assert LocalSource(Path("data")).files() == {"secrets/nats/word": secret}
+    Path(".env").touch()
+    assert LocalSource(Path("data")).files() == {
+        "secrets/nats/word": secret,
+        "env": Path(".env"),
+    }
 
 
 def test_settings_with_which_up_uses_the_restored_stack_are_accepted(

@@ -12,6 +12,7 @@ import pyrage
 import pytest
 
 from cli.backup import sealed
+from cli.backup.archive import Key as BackupKey
 from cli.backup.passphrase import opening_key, sealing_key
 from cli.backup.sealed import CONTENT, KEY, SealError, sealing, unseal
 from cli.errors import CommandError
@@ -134,9 +135,12 @@ def test_a_directory_without_a_backup_is_refused(target: Path) -> None:
 
 
 def test_a_short_passphrase_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOGSEND_BACKUP_PASSPHRASE", "short")
-    with pytest.raises(CommandError, match="shorter"):
+    monkeypatch.setenv("HOGSEND_BACKUP_PASSPHRASE", "x" * 11)
+    with pytest.raises(CommandError, match="shorter than 12 characters"):
         sealing_key(None, None)
+    monkeypatch.setenv("HOGSEND_BACKUP_PASSPHRASE", "x" * 12)
+    assert sealing_key(None, None).passphrase == "x" * 12
+    assert sealing_key(None, PUBLIC) == BackupKey(recipient=PUBLIC), "a recipient takes precedence"
     file = tmp_path / "passphrase"
     file.write_text(f"{PASSPHRASE}\n")
     assert sealing_key(file, None).passphrase == PASSPHRASE
