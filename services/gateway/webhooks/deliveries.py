@@ -22,6 +22,7 @@ from hogsend.contract.errors import HogsendError, SpoolFull
 from hogsend.contract.webhooks import SECRET_HEADER, WEBHOOK_PATH
 from hogsend.service import metrics
 from services.gateway.json_body import MalformedBodyError
+from services.gateway.json_request import IncompleteBody
 from services.gateway.response_headers import REQUEST_ID_STATE, RETRY_AFTER
 from services.gateway.signatures import SignatureCheck, Signatures
 from services.gateway.webhooks.posthog import (
@@ -152,9 +153,7 @@ class PostHogDeliveries:
         while True:
             message = await receive()
             if message["type"] != "http.request":
-                raise HTTPException(
-                    "The client disconnected before its body was complete", status_code=400
-                )
+                raise IncompleteBody
             pieces.append(message["body"])
             size += len(message["body"])
             if size > self._max_bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -54,6 +55,39 @@ async def test_only_a_body_that_is_not_json_is_called_malformed(
     for body in OTHER_JSON:
         status, text = await send(gateway, route, body)
         assert (status, "Malformed" in text) == (400, False), body[:40]
+    assert gateway.bus.sent == []
+    assert {message.subject for message in gateway.bus.published.messages} <= {subjects.AUDIT}
+
+
+@pytest.mark.parametrize("received", [[], [b'{"event"']], ids=["nothing", "a part"])
+@pytest.mark.parametrize("route", [*ROUTES, ("POST", "/v1/flags/evaluate")], ids=" ".join)
+async def test_an_incomplete_body_is_a_bad_request(
+    gateway: FakeGateway, route: tuple[str, str], received: list[bytes]
+) -> None:
+    pieces = [{"type": "http.request", "body": piece, "more_body": True} for piece in received]
+    # The server reports malformed chunks as a disconnect too, and then sends the response.
+    messages = iter([*pieces, {"type": "http.disconnect"}])
+    responses: list[Any] = []
+
+    async def receive() -> Any:
+        return next(messages)
+
+    async def send_response(message: Any) -> None:
+        responses.append(message)
+
+    headers = {**bearer(), "host": "x", "x-posthog-webhook-secret": SECRET}
+    scope = {
+        "type": "http",
+        "http_version": "1.1",
+        "method": route[0],
+        "path": route[1],
+        "query_string": b"",
+        "client": None,
+        "headers": [(name.lower().encode(), value.encode()) for name, value in headers.items()],
+    }
+    await gateway.app(scope, receive, send_response)
+    assert responses[0]["status"] == 400
+    assert b"incomplete" in responses[1]["body"]
     assert gateway.bus.sent == []
     assert {message.subject for message in gateway.bus.published.messages} <= {subjects.AUDIT}
 
