@@ -58,13 +58,14 @@ class Pods(Compose):
         raise ValueError(arguments)
 
     def remove(self) -> None:
-        """Remove the pods, volumes and files of an earlier run."""
+        """Remove the pods, their network, volumes and files of an earlier run."""
         for workload in self._manifests.workloads.values():
             for pod in workload.pods:
                 _docker("rm", "--force", "--volumes", pod, check=False)
                 for claim in workload.spec.volume_claim_templates:
                     name = f"{claim.metadata.name}-{pod}"
                     _docker("volume", "rm", "--force", name, check=False)
+        _docker("network", "rm", NETWORK, check=False)
         shutil.rmtree(self._files, ignore_errors=True)
 
     def start(self, workload: Workload, pod: str) -> None:
