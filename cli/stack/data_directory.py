@@ -82,4 +82,8 @@ def write_private(file: Path, content: str | bytes) -> None:
     fresh = file.with_name(f"{file.name}.new")
     with private(fresh) as stream:
         stream.write(content.encode() if isinstance(content, str) else content)
+        # Before the rename: a power failure could otherwise leave an empty file, for example
+        # without the key of the stored credential.
+        stream.flush()
+        os.fsync(stream.fileno())
     fresh.replace(file)
