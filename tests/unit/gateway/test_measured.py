@@ -12,7 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from hogsend.contract.capabilities import ANALYTICS_CAPABILITIES, Capabilities, Capability
-from hogsend.contract.errors import Forbidden
+from hogsend.contract.errors import Forbidden, HogsendError, TooLarge, Unavailable
 from hogsend.contract.provisioning import PROVISIONER_DIAGNOSE, Diagnosis
 from services.gateway.capabilities import OF_ANALYTICS, ORDER
 from services.gateway.health import measured
@@ -82,13 +82,18 @@ async def test_a_destination_that_stopped_delivering_sets_the_stopped_gauge() ->
     assert measured.STOPPED._value.get() == 0
 
 
+@pytest.mark.parametrize(
+    "error", [Unavailable("not running"), Forbidden("not permitted"), TooLarge("too large")]
+)
 @on_virtual_time
-async def test_the_gauges_become_unknown_when_the_states_can_no_longer_be_queried() -> None:
+async def test_the_gauges_become_unknown_when_the_states_can_no_longer_be_queried(
+    error: HogsendError,
+) -> None:
     bus = FakeConnection()
     bus.reply_with(PROVISIONER_DIAGNOSE, DIAGNOSIS)
     await measured.check_capabilities(bus, secret_missing=False, signatures_required=False)
     assert states_of(measured.DESTINATION) == {"": "degraded"}
-    bus.reply_with(PROVISIONER_DIAGNOSE, Forbidden("not permitted"))
+    bus.reply_with(PROVISIONER_DIAGNOSE, error)
     secret: Any = SimpleNamespace(missing=False)
     checking = asyncio.create_task(
         measured.keep_checking_capabilities(bus, secret, signatures_required=False)
@@ -96,6 +101,25 @@ async def test_the_gauges_become_unknown_when_the_states_can_no_longer_be_querie
     await asyncio.sleep(measured.CAPABILITIES_SECONDS)
     assert states_of(measured.DESTINATION) == {"": "unknown"}
     assert states_of(measured.CAPABILITY) == dict.fromkeys(ORDER, "unknown")
+    bus.reply_with(PROVISIONER_DIAGNOSE, DIAGNOSIS)
+    await asyncio.sleep(measured.CAPABILITIES_SECONDS)
+    assert states_of(measured.DESTINATION) == {"": "degraded"}
+    checking.cancel()
+
+
+@on_virtual_time
+async def test_capabilities_are_checked_once_in_five_minutes() -> None:
+    """Each check sends PostHog requests, which count to its limits."""
+    bus = FakeConnection()
+    bus.reply_with(PROVISIONER_DIAGNOSE, DIAGNOSIS)
+    secret: Any = SimpleNamespace(missing=False)
+    checking = asyncio.create_task(
+        measured.keep_checking_capabilities(bus, secret, signatures_required=False)
+    )
+    for minute in range(30):
+        await asyncio.sleep(60)
+        checks = sum(request.subject == PROVISIONER_DIAGNOSE.subject for request in bus.sent)
+        assert checks == 1 + minute // 5
     checking.cancel()
 
 
