@@ -9,6 +9,7 @@ import msgspec
 
 from hogsend.contract.backfills import Backfill, BackfillList, BackfillReply, StartBackfill
 from hogsend.contract.errors import InvalidRequest, NotFound
+from hogsend.contract.moments import EARLIEST
 from hogsend.contract.provisioning import Refusal
 from hogsend.posthog.api import EventRange, PostHogError, Queries
 from hogsend.service.nul import text_without_nul
@@ -52,7 +53,9 @@ class Backfills:
         # A future `until` is the same as none, so that a repeated request matches the backfill
         # that it started.
         end = request.until if request.until is not None and request.until < now else None
-        request = msgspec.structs.replace(request, events=names, until=end)
+        # PostgreSQL's driver reads the first time of Python's range as a naive one.
+        since = max(request.since, EARLIEST)
+        request = msgspec.structs.replace(request, since=since, events=names, until=end)
         until = end or now
         if request.since >= until:
             raise InvalidRequest("since must be before until, and in the past")

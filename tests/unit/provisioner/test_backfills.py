@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any, Literal
 from uuid import UUID, uuid4
 
@@ -12,6 +12,7 @@ import pytest
 
 from hogsend.contract.backfills import StartBackfill
 from hogsend.contract.errors import InvalidRequest, NotFound
+from hogsend.contract.moments import EARLIEST
 from hogsend.contract.provisioning import Refusal
 from hogsend.posthog.api import EventRange, PostHogError
 from services.provisioner.backfill.backfills import Backfills
@@ -140,6 +141,21 @@ async def test_a_backfill_reads_events_until_the_requested_time_or_now(
     assert (backfill.since, backfill.until, backfill.total) == (SINCE, end, 7)
     assert service.posthog.counted == [EventRange(since=SINCE, until=end, events=["a", "b"])]
     assert service.wakes == 1
+
+
+@pytest.mark.parametrize(
+    "since",
+    [
+        datetime(1, 1, 1, tzinfo=UTC),
+        datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=14))),
+    ],
+    ids=["UTC", "+14:00"],
+)
+async def test_a_backfill_since_the_first_time_starts_at_the_earliest_time_of_an_event(
+    service: Service, since: datetime
+) -> None:
+    assert (await service.start(since=since)).backfill.since == EARLIEST
+    assert (await service.start(since=since)).refusal is None, "the same backfill runs"
 
 
 @pytest.mark.parametrize(
