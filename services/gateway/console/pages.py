@@ -174,6 +174,7 @@ async def sign_out(request: Request[Any, Any, Any]) -> None:
 
 @get("/console/live", guards=[admin_or_reader], include_in_schema=False)
 async def watch_events(
+    request: Request[Any, Any, Any],
     live: NamedDependency[LiveEvents],
     event: Filter = None,
     user_id: Annotated[str | None, QueryParameter(name="userId", max_length=4096)] = None,
@@ -188,6 +189,9 @@ async def watch_events(
     filters = EventFilter(
         event=_announced(event), user_id=_announced(user_id), source=_announced(source)
     )
+    # Litestar reads a streaming request too, to notice a disconnect. A body that is refused only
+    # then would cut off the response.
+    await request.body()
     try:
         stream = await live.watch(filters)
     except TooManyWatchers:

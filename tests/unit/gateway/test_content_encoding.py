@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 import random
 from collections.abc import AsyncIterator
+from typing import Any
+from uuid import UUID
 
+import msgspec
 import pytest
 from litestar.exceptions.http_exceptions import RequestEntityTooLarge
 
 from hogsend.contract.events import INGEST_RECORD, Recorded
+from hogsend.contract.exports import INGEST_EXPORT, ExportPage
 from services.gateway.content_encoding import Gunzip
 from tests.unit.gateway.fakes import INGEST_KEY, SECRET, FakeGateway, bearer, fake_gateway
 
@@ -54,6 +59,37 @@ async def test_another_encoding_is_415(gateway: FakeGateway, encoding: str) -> N
     assert response.status_code == 415
     assert "gzip" in response.json()["error"]
     assert gateway.bus.published.messages == []
+
+
+@pytest.mark.parametrize("path", ["/console/live", f"/v1/admin/contacts/{UUID(int=42)}/export"])
+async def test_a_streaming_request_with_another_encoding_is_415(
+    gateway: FakeGateway, path: str
+) -> None:
+    messages: list[Any] = []
+
+    async def receive() -> Any:
+        # As with a real server, the body arrives some iterations of the event loop later. A
+        # response that does not depend on it starts in between.
+        for _ in range(100):
+            await asyncio.sleep(0)
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Any) -> None:
+        messages.append(message)
+
+    headers = {**bearer(), "Host": "x", "Content-Encoding": "br"}
+    scope = {
+        "type": "http",
+        "http_version": "1.1",
+        "method": "GET",
+        "path": path,
+        "query_string": b"",
+        "client": None,
+        "headers": [(name.lower().encode(), value.encode()) for name, value in headers.items()],
+    }
+    gateway.bus.replies[INGEST_EXPORT.subject] = ExportPage(items=[msgspec.Raw(b"{}")], counts={})
+    await gateway.app(scope, receive, send)
+    assert messages[0]["status"] == 415
 
 
 async def test_a_gzip_body_that_decodes_beyond_the_limit_is_413() -> None:
