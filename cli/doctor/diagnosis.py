@@ -48,8 +48,9 @@ class Destination(Finding, frozen=True, kw_only=True):
     """The webhook destination in PostHog."""
 
     state: str
-    stopped: bool = False
-    """Whether it delivered before and stopped. Earlier servers do not report it."""
+    stopped: bool | None = False
+    """Whether it delivered before and stopped; None if the server does not know. Earlier servers do
+    not report it."""
     hog_function_id: str | None = None
     webhook_url: str | None = None
     dashboard_url: str | None = None

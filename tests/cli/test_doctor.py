@@ -433,6 +433,22 @@ def assert_every_problem_has_a_fix(out: str) -> None:
     assert [lines[number] for number in problems if not lines[number + 1].startswith(" " * 9)] == []
 
 
+@pytest.mark.parametrize(
+    ("state", "code", "mark"),
+    [("live", 0, "ok"), ("drifted", 0, "note"), ("unknown", 1, "unknown")],
+)
+def test_a_destination_that_may_have_stopped_is_judged_by_its_state(
+    cli: Cli, hogsend: FakeHogsend, state: str, code: int, mark: str
+) -> None:
+    """As reported while the stored destination or the secrets cannot be read."""
+    destination = {**HEALTHY_DIAGNOSIS["destination"], "state": state, "stopped": None}
+    set_diagnosis(hogsend, "destination", to=destination)
+    outcome = cli.doctor()
+    assert outcome.code == code
+    assert f"{mark:<9}destination       {state}" in outcome.out
+    assert "cannot be read" not in outcome.out
+
+
 def test_an_unknown_destination_of_an_unconnected_server_is_a_note(
     cli: Cli, hogsend: FakeHogsend
 ) -> None:
