@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 
 class DescribedBodies(OpenAPISchemaPlugin):
-    """Adds the docstrings of a Struct and of its fields to the schema that Litestar makes of it.
+    """Completes the schema that Litestar makes of a Struct.
+
+    It adds the docstrings of the Struct and of its fields, and whether unknown fields are refused.
 
     Litestar calls it only while it generates the document, which is on the first request for it.
     """
@@ -28,7 +30,7 @@ class DescribedBodies(OpenAPISchemaPlugin):
     def to_openapi_schema(
         self, field_definition: FieldDefinition, schema_creator: SchemaCreator
     ) -> Schema:
-        """Return Litestar's schema of a Struct, with descriptions."""
+        """Return Litestar's schema of a Struct, with descriptions and refused fields."""
         litestars = next(
             plugin
             for plugin in schema_creator.plugins
@@ -37,6 +39,8 @@ class DescribedBodies(OpenAPISchemaPlugin):
         schema = litestars.to_openapi_schema(field_definition, schema_creator)
         kind = field_definition.annotation
         schema.description = describe(kind) or None
+        if kind.__struct_config__.forbid_unknown_fields:
+            schema.additional_properties = False
         for name, description in describe_fields(kind).items():
             # A property may be a `$ref`: OpenAPI 3.1 allows a description beside it.
             # The docstring of a field replaces the description that its type has by `Meta`.

@@ -120,6 +120,14 @@ def test_every_schema_has_the_name_of_exactly_one_class(document: dict[str, Any]
     assert [name for name in names if not re.fullmatch(r"([A-Z]+[a-z]+)+", name)] == []
 
 
+def test_a_body_that_refuses_unknown_fields_allows_no_additional_properties(
+    document: dict[str, Any],
+) -> None:
+    schemas = document["components"]["schemas"]
+    closed = {name for name, schema in schemas.items() if not schema.get("additionalProperties", 1)}
+    assert closed == {"DeadLetterSelection", "DestinationChanges", "EventReplay", "NewBackfill"}
+
+
 def test_constraints_are_in_the_member_of_a_union_that_they_constrain(
     document: dict[str, Any],
 ) -> None:
