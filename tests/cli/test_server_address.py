@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from cli.errors import CommandError
-from cli.server_address import resolve
+from cli.exit_codes import ExitCode
+from cli.server_address import ServerAddress, admin_key_hint, resolve
 from tests.cli.running import Cli
 
 FILE = Path(".env")
@@ -96,6 +97,46 @@ def test_the_generated_admin_key_is_used_for_its_own_server_only() -> None:
     FILE.write_text("GATEWAY_PORT=3903\n")
     assert resolve("http://localhost:3903", None).admin_key == "generated"
     assert resolve("http://localhost:3002", None).admin_key is None
+
+
+def test_an_empty_generated_admin_key_counts_as_none() -> None:
+    file = Path(".hogsend/secrets/admin-api-key")
+    file.parent.mkdir(parents=True)
+    file.write_text("\n")
+    assert resolve(None, None).admin_key is None
+
+
+@pytest.mark.parametrize(
+    "url", ["https://user@t.example", "https://user:word@t.example", "https://:word@t.example"]
+)
+def test_a_user_in_the_url_is_refused_and_not_printed(url: str) -> None:
+    with pytest.raises(CommandError, match="must not contain a user or password") as refused:
+        resolve(url, None)
+    assert refused.value.exit_code == ExitCode.USAGE
+    assert "word@" not in f"{refused.value.problem} {refused.value.fix}"
+
+
+@pytest.mark.parametrize(
+    "url", ["t.example", "ftp://t.example", "https://", "https://t.example:port", "http:t.example"]
+)
+def test_an_address_that_is_no_url_of_a_server_is_refused(url: str) -> None:
+    with pytest.raises(CommandError, match="is not the URL of a Hogsend server") as refused:
+        resolve(url, None)
+    assert refused.value.exit_code == ExitCode.USAGE
+    assert "--url" in refused.value.fix
+
+
+def test_the_hint_for_a_missing_key_names_where_the_key_is() -> None:
+    local, remote = ServerAddress("http://localhost:3002", None), ServerAddress("https://t", None)
+    assert "run the command in its directory" in admin_key_hint(local)
+    refused = ServerAddress("http://localhost:3002", "refused")
+    for address in (remote, refused):
+        assert admin_key_hint(address).endswith("ADMIN_API_KEY")
+    file = Path(".hogsend/secrets/admin-api-key")
+    file.parent.mkdir(parents=True)
+    file.write_text("key")
+    assert f"$(cat {file})" in admin_key_hint(local)
+    assert admin_key_hint(remote).endswith("ADMIN_API_KEY")
 
 
 def test_the_admin_key_is_not_in_repr() -> None:
