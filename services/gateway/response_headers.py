@@ -48,13 +48,13 @@ _NO_STORE = (_CACHE_CONTROL, b"no-store")
 _series: dict[tuple[str, int], Histogram] = {}
 """Cached results of `HTTP_SECONDS.labels`, which takes longer than the observation itself."""
 
-_PROCESS = uuid.uuid4().hex[:12]
+_PROCESS = uuid.uuid4().hex[:12].encode()
 _counter = itertools.count(1)
 
 
 def next_request_id() -> bytes:
     """Return a new id. It is unique but predictable; a counter is cheaper than a UUID."""
-    return b"%s-%08x" % (_PROCESS.encode(), next(_counter))
+    return b"%s-%08x" % (_PROCESS, next(_counter))
 
 
 def with_response_headers(app: ASGIApp) -> ASGIApp:
@@ -83,7 +83,7 @@ def with_response_headers(app: ASGIApp) -> ASGIApp:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 headers = list(message.get("headers", ()))
-                if not any(name.lower() == _CACHE_CONTROL for name, _ in headers):
+                if _CACHE_CONTROL not in [name.lower() for name, _ in headers]:
                     headers.append(_NO_STORE)
                 message["headers"] = [
                     *headers,
