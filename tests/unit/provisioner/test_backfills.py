@@ -226,7 +226,7 @@ async def test_a_cancelled_backfill_is_resumed_by_the_same_request(service: Serv
     assert (resumed.id, resumed.state, service.wakes) == (first.id, "running", 2)
 
 
-@pytest.mark.parametrize("id", ["x", "", str(uuid4())])
+@pytest.mark.parametrize("id", ["x", "", str(UUID(int=1))])
 async def test_an_unknown_backfill_cannot_be_cancelled(service: Service, id: str) -> None:
     await service.start()
     with pytest.raises(NotFound):
