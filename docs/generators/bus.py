@@ -7,6 +7,7 @@ from typing import Any
 
 from docs.generators import examples
 from hogsend.contract import streams, subjects
+from hogsend.contract.discovery import MAX_PING_BYTES
 from hogsend.contract.headers import REQUEST_ID
 from hogsend.contract.permissions import permissions
 from hogsend.contract.registry import channels, endpoints
@@ -78,8 +79,9 @@ def page() -> str:
             f"send a random id with the request, in the header `{REQUEST_ID}`, and publish "
             '`{"requests": ["<id>"]}` to `$SRV.PING.hogsend-<service>` while it is unanswered. '
             "Each replica that runs replies, and lists in `inProgress` which of the requests it "
-            "has. The Python library does that after a second, and raises `Unavailable` after two "
-            "more in which no replica had the request ([why](adr/0034-frozen-services.md))."
+            f"has, unless the ping is longer than {MAX_PING_BYTES >> 10} KiB. The Python library "
+            "does that after a second, and raises `Unavailable` after two more in which no replica "
+            "had the request ([why](adr/0034-frozen-services.md))."
         ),
         "",
         "| subject | request | reply | callers | |",

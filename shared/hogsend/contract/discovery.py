@@ -10,6 +10,9 @@ from hogsend.contract.base import Message
 
 PINGS = "$SRV.PING."
 """Prefix of the subjects of pings."""
+MAX_PING_BYTES = 64 * 1024
+"""A longer body of a ping is not decoded. Every user that may call a service may ping it, and the
+memory budget of requests does not include pings."""
 
 
 def ping_subject(service: str) -> str:
@@ -29,4 +32,4 @@ class PingedReplica(Message, frozen=True):
 
     in_progress: list[str] | None = None
     """Those of the requests that the replica has received, and not replied to yet. None if the
-    replica cannot tell, which is so for earlier versions."""
+    replica cannot tell, which is so for earlier versions and for a ping that is too long."""

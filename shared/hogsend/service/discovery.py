@@ -19,7 +19,7 @@ from nats.aio.msg import Msg
 
 from hogsend._version import __version__
 from hogsend.contract.activity import Activity
-from hogsend.contract.discovery import PingQuery, ping_subject
+from hogsend.contract.discovery import MAX_PING_BYTES, PingQuery, ping_subject
 from hogsend.contract.json_text import NOT_JSON
 from hogsend.contract.registry import Endpoint
 from hogsend.service.requester import RequesterMiddleware
@@ -171,6 +171,8 @@ def discovery_router(
 
 
 async def _decode_ping(message: StreamMessage[Msg]) -> PingQuery:
+    if len(message.body) > MAX_PING_BYTES:
+        return PingQuery()
     try:
         return msgspec.json.decode(message.body or b"{}", type=PingQuery)
     except NOT_JSON:

@@ -19,6 +19,7 @@ from nats.micro.request import ERROR_CODE_HEADER
 
 from hogsend.contract.activity import ACTIVITY_SUBJECT, Activity
 from hogsend.contract.audit import INGEST_AUDIT, AuditEntry, AuditPage, ListAudit
+from hogsend.contract.discovery import ping_subject
 from hogsend.contract.errors import Forbidden, InvalidRequest, NotFound, TooLarge, Unavailable
 from hogsend.contract.streams import INGEST_CONSUMER, MIB, StreamName
 from hogsend.contract.users import User
@@ -222,14 +223,18 @@ async def test_a_message_from_jetstream_is_not_a_request(
     before = refused.get(), unasked.get()
     async with running(servers, work), connected(servers, User.OPERATOR) as operator:
         js = await operator.js_for(StreamName.EVENTS)
-        for subject, group in ((INGEST_AUDIT.subject, "ingest"), ("$SRV.PING", None)):
+        for subject, group in (
+            (INGEST_AUDIT.subject, "ingest"),
+            ("$SRV.PING", None),
+            (ping_subject(User.INGEST), None),
+        ):
             to = ConsumerConfig(deliver_subject=subject, deliver_group=group)
             await js.add_consumer(StreamName.EVENTS, to.evolve(ack_policy=AckPolicy.NONE))
         await operator.publish("hogsend.events.x", b"{}", {})
         info = f"$JS.API.STREAM.INFO.{StreamName.EVENTS}"
         await operator.client.publish(info, b"", reply=INGEST_AUDIT.subject)
         await operator.client.publish(INGEST_AUDIT.subject, b"{}")
-        await eventually(lambda: (refused.get(), unasked.get()) == (before[0] + 3, before[1] + 1))
+        await eventually(lambda: (refused.get(), unasked.get()) == (before[0] + 3, before[1] + 2))
         assert work.in_progress == 0
         assert (await gateway.request(INGEST_AUDIT, ListAudit(offset=7))).total == 7
 

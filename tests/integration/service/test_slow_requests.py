@@ -12,7 +12,7 @@ import pytest
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
-from hogsend.contract.discovery import PingedReplica, PingQuery, ping_subject
+from hogsend.contract.discovery import MAX_PING_BYTES, PingedReplica, PingQuery, ping_subject
 from hogsend.contract.errors import Unavailable
 from hogsend.contract.flags import ANALYTICS_FLAGS, Flags, GetFlags
 from hogsend.contract.headers import REQUEST_ID
@@ -25,6 +25,7 @@ from hogsend.service.subscribers.pings import PingSubscriber
 from hogsend.service.subscribers.requests import RequestSubscriber
 from hogsend.transport import request_watch
 from hogsend.transport.connection import Connection
+from hogsend.transport.pending_bytes import pending_bytes_limit
 from tests.integration.harness import connected, serving
 from tests.servers import Servers
 from tests.waiting import eventually
@@ -214,6 +215,16 @@ async def test_a_ping_without_a_request_has_the_reply_of_nats_micro_services(
     async with running(servers, Work()), connected(servers, User.GATEWAY) as gateway:
         reply = await gateway.client.request(PING, body, timeout=60)
     assert set(msgspec.json.decode(reply.data)) == {"name", "id", "version", "metadata", "type"}
+
+
+async def test_pings_of_any_size_take_little_memory(servers: Servers) -> None:
+    long = PingQuery(requests=["id", "x" * MAX_PING_BYTES])
+    async with running(servers, Work()) as broker, connected(servers, User.APP) as app:
+        reply = await app.client.request(PING, msgspec.json.encode(long), timeout=60)
+        (pings,) = (each for each in broker.subscribers if isinstance(each, PingSubscriber))
+        subscription = cast("Subscription", pings.subscription)
+        assert subscription._pending_bytes_limit == pending_bytes_limit(broker.link.client)
+    assert msgspec.json.decode(reply.data, type=PingedReplica).in_progress is None
 
 
 async def test_a_stopping_replica_replies_only_to_pings_about_its_requests(

@@ -12,7 +12,7 @@ import pytest
 from nats.aio.msg import Msg
 
 from hogsend.contract.base import Empty
-from hogsend.contract.discovery import PingQuery
+from hogsend.contract.discovery import MAX_PING_BYTES, PingQuery
 from hogsend.contract.errors import Unavailable
 from hogsend.contract.headers import REQUEST_ID
 from hogsend.contract.health import PROVISIONER_HEALTH
@@ -174,6 +174,7 @@ async def test_slow_requests_share_their_pings() -> None:
     await asyncio.sleep(WATCH_SECONDS)
     await settle()
     assert [len(ids) for ids in connection.fake.pings] == [MAX_IDS, MAX_IDS, 1]
+    assert len(msgspec.json.encode(PingQuery(requests=connection.fake.pings[0]))) < MAX_PING_BYTES
     named = [id for ids in connection.fake.pings for id in ids]
     assert sorted(named) == sorted(connection.ids())
     connection.reply()

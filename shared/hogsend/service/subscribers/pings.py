@@ -11,6 +11,7 @@ from nats.aio.msg import Msg
 
 from hogsend.service.subscribers.internals import subscriber_parts
 from hogsend.service.subscribers.requests import DRAIN_SECONDS
+from hogsend.transport.pending_bytes import pending_bytes_limit
 
 if TYPE_CHECKING:
     from faststream.nats.configs import NatsBrokerConfig
@@ -40,6 +41,14 @@ class PingSubscriber(CoreSubscriber):
                 while requests:
                     await asyncio.wait(requests)
         await super().stop()
+
+    async def _create_subscription(self) -> None:
+        if self.subscription is None:
+            self.subscription = await self.connection.subscribe(
+                self.subject.broker_address,
+                cb=self.consume,
+                pending_bytes_limit=pending_bytes_limit(self.connection),
+            )
 
     async def consume(self, msg: Msg) -> Any:
         """Process a ping, unless it asks for the replicas that will take further requests."""
