@@ -49,7 +49,8 @@ class ServiceBroker(LinkedBroker):
         self.endpoints: list[Endpoint[Any, Any]] = []
         """The endpoints of all included routers."""
         self.requests: set[asyncio.Task[Any]] = set()
-        """The requests in progress, of all endpoints together."""
+        """The requests in progress, of all endpoints together. While the service stops, also the
+        drains of their subscriptions, during which further requests may arrive."""
         self.request_memory = RequestMemory()
         """The memory budget of the requests in progress, of all endpoints together."""
         metrics.RPC_REQUEST_BYTES.set_function(lambda: self.request_memory.reserved_bytes)

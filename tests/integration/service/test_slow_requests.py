@@ -217,6 +217,33 @@ async def test_a_ping_without_a_request_has_the_reply_of_nats_micro_services(
     assert set(msgspec.json.decode(reply.data)) == {"name", "id", "version", "metadata", "type"}
 
 
+async def test_a_stopping_replica_replies_to_pings_about_a_request_that_is_not_in_progress_yet(
+    servers: Servers,
+) -> None:
+    work = Work()
+    work.may_finish.set()
+    large = b'{"distinctId":"u","unknown":[%b0]}' % (b"[]," * (MIB // 3))
+    async with connected(servers, User.GATEWAY) as gateway:
+        stack = AsyncExitStack()
+        broker = await stack.enter_async_context(running(servers, work))
+        reserved = await broker.request_memory.admit(b"[%b0]" % (b"[]," * (4 * MIB // 5)))
+        request = asyncio.create_task(
+            gateway.client.request(
+                ANALYTICS_FLAGS.subject, large, timeout=120, headers={REQUEST_ID: "id"}
+            )
+        )
+        while await in_progress(gateway, "id") != ["id"]:
+            pass
+        assert broker.requests == set(), "it waits for memory"
+        stopping = asyncio.create_task(stack.aclose())
+        (pings,) = (each for each in broker.subscribers if isinstance(each, PingSubscriber))
+        await eventually(lambda: pings.is_stopping)
+        assert await in_progress(gateway, "id") == ["id"]
+        broker.request_memory.release(reserved)
+        await request
+        await stopping
+
+
 async def test_pings_of_any_size_take_little_memory(servers: Servers) -> None:
     long = PingQuery(requests=["id", "x" * MAX_PING_BYTES])
     async with running(servers, Work()) as broker, connected(servers, User.APP) as app:

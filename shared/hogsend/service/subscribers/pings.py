@@ -29,7 +29,7 @@ class PingSubscriber(CoreSubscriber):
         self.is_stopping = False
 
     async def stop(self) -> None:
-        """Wait up to `STOP_SECONDS` for the requests in progress, and unsubscribe.
+        """Wait up to `STOP_SECONDS` for the last requests, and unsubscribe.
 
         Their callers ping while they wait. Without a reply they would take the service for frozen,
         and give up.

@@ -81,11 +81,13 @@ class RequestSubscriber(CoreSubscriber):
     async def stop(self) -> None:
         """Unsubscribe, and wait up to `DRAIN_SECONDS` for the requests in progress."""
         if self.subscription is not None:
+            drain = asyncio.create_task(self._drain())
+            # Until its end, requests may arrive that are in progress nowhere yet.
+            self._all_in_progress.add(drain)
+            drain.add_done_callback(self._all_in_progress.discard)
             try:
                 async with asyncio.timeout(DRAIN_SECONDS):
-                    await self.subscription.drain()  # type: ignore[no-untyped-call]
-                    while self._in_progress:
-                        await asyncio.wait(self._in_progress)
+                    await drain
             except (nats.errors.Error, TimeoutError) as error:
                 metrics.FAILURES.labels("drain", type(error).__name__).inc()
                 log.warning(
@@ -95,6 +97,11 @@ class RequestSubscriber(CoreSubscriber):
                 )
             self.subscription = None
         await super().stop()
+
+    async def _drain(self) -> None:
+        await self.subscription.drain()  # type: ignore[union-attr]
+        while self._in_progress:
+            await asyncio.wait(self._in_progress)
 
     def unanswered(self) -> Iterator[str]:
         """Yield the `REQUEST_ID` of each request that was received, and has no reply yet."""
