@@ -51,3 +51,11 @@ def use_long_default_deadlines(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Connection, "request", request_with_long_default)
     for publish in (Connection.publish, Publisher.publish, Publisher.publish_all):
         monkeypatch.setattr(publish, "__kwdefaults__", {"within": PATIENCE_SECONDS})
+
+
+@pytest.fixture
+def frequent_pings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ping every 20 ms while a request is unanswered, and give up after 50 pings without reply."""
+    monkeypatch.setattr(request_watch, "WATCH_SECONDS", 0.02)
+    monkeypatch.setattr(request_watch, "PING_SECONDS", 0.02)
+    monkeypatch.setattr(request_watch, "SILENT_SECONDS", 1.0)

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import httpx
+from nats.aio.msg import Msg
 
 from hogsend.client.client import Client
 from hogsend.contract.consumers import CONSUMER_REQUESTS, CONSUMER_REQUESTS_USER
+from hogsend.contract.discovery import ping_subject
 from hogsend.contract.users import User
 from hogsend.service.app import service_app, started
 from hogsend.service.broker import ServiceBroker
@@ -72,6 +74,20 @@ async def serving(
     broker.include(router)
     async with started(service_app(broker)):
         yield broker
+
+
+@asynccontextmanager
+async def received_pings(servers: Servers, service: User) -> AsyncIterator[list[Msg]]:
+    """Yield the pings that a service has received so far."""
+    pings = list[Msg]()
+
+    async def receive(message: Msg) -> None:
+        pings.append(message)
+
+    async with connected(servers, service) as bus:
+        await bus.client.subscribe(ping_subject(service), cb=receive)
+        await bus.flush()
+        yield pings
 
 
 @asynccontextmanager

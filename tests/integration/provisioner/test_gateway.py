@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -28,13 +28,13 @@ from hogsend.contract.provisioning import (
 from hogsend.contract.users import User
 from hogsend.service.injection import Injected
 from hogsend.service.router import ServiceRouter
-from hogsend.transport import request_watch
 from services.gateway.routes import provisioning
 from tests.integration.harness import (
     admin,
     connected,
     credentials_service,
     gateway_service,
+    received_pings,
     serving,
 )
 from tests.integration.provisioner.driver import URL, WITH_SECRET
@@ -94,28 +94,6 @@ async def fake_provisioner(servers: Servers) -> AsyncIterator[FakeProvisioner]:
         fake.not_frozen.set()
 
 
-@asynccontextmanager
-async def count_pings(servers: Servers) -> AsyncIterator[Callable[[], int]]:
-    """Yield a function that returns the number of pings to the provisioner so far."""
-    pings = list[Msg]()
-
-    async def count(message: Msg) -> None:
-        pings.append(message)
-
-    async with connected(servers, User.PROVISIONER) as bus:
-        await bus.client.subscribe(ping_subject(User.PROVISIONER), cb=count)
-        await bus.flush()
-        yield lambda: len(pings)
-
-
-@pytest.fixture
-def frequent_pings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ping every 20 ms while a request is unanswered, and give up after 50 pings without reply."""
-    monkeypatch.setattr(request_watch, "WATCH_SECONDS", 0.02)
-    monkeypatch.setattr(request_watch, "PING_SECONDS", 0.02)
-    monkeypatch.setattr(request_watch, "SILENT_SECONDS", 1.0)
-
-
 async def test_a_request_to_a_frozen_provisioner_is_503(
     servers: Servers, fresh_bus: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -171,11 +149,11 @@ async def test_a_request_waits_for_a_slow_run(
     async with (
         fake_provisioner(servers) as fake,
         gateway_service(servers, tmp_path, posthog=WITH_SECRET) as running,
-        count_pings(servers) as pings,
+        received_pings(servers, User.PROVISIONER) as pings,
     ):
         fake.may_finish.clear()
         waiting = asyncio.create_task(running.http.post(URL, headers=admin()))
-        await eventually(lambda: pings() > 3)
+        await eventually(lambda: len(pings) > 3)
         fake.may_finish.set()
         response = await waiting
     assert (response.status_code, response.json()["action"]) == (200, "created")
@@ -189,15 +167,15 @@ async def test_a_request_waits_for_the_run_of_a_stopping_provisioner(
 ) -> None:
     async with (
         gateway_service(servers, tmp_path, posthog=WITH_SECRET) as running,
-        count_pings(servers) as pings,
+        received_pings(servers, User.PROVISIONER) as pings,
     ):
         stack = AsyncExitStack()
         fake = await stack.enter_async_context(fake_provisioner(servers))
         fake.may_finish.clear()
         waiting = asyncio.create_task(running.http.post(URL, headers=admin()))
         await fake.requested.wait()
-        before, stopping = pings(), asyncio.create_task(stack.aclose())
-        await eventually(lambda: pings() > before + 100 or waiting.done())
+        before, stopping = len(pings), asyncio.create_task(stack.aclose())
+        await eventually(lambda: len(pings) > before + 100 or waiting.done())
         fake.may_finish.set()
         response = await waiting
         await stopping

@@ -23,10 +23,9 @@ from hogsend.service.injection import Injected
 from hogsend.service.router import ServiceRouter
 from hogsend.service.subscribers.pings import PingSubscriber
 from hogsend.service.subscribers.requests import RequestSubscriber
-from hogsend.transport import request_watch
 from hogsend.transport.connection import Connection
 from hogsend.transport.pending_bytes import pending_bytes_limit
-from tests.integration.harness import connected, serving
+from tests.integration.harness import connected, received_pings, serving
 from tests.servers import Servers
 from tests.waiting import eventually
 
@@ -81,33 +80,11 @@ async def frozen_replica(servers: Servers) -> AsyncIterator[list[Msg]]:
         yield received
 
 
-@asynccontextmanager
-async def count_pings(servers: Servers) -> AsyncIterator[list[Msg]]:
-    """Yield the pings to analytics."""
-    pings = list[Msg]()
-
-    async def receive(message: Msg) -> None:
-        pings.append(message)
-
-    async with connected(servers, User.ANALYTICS) as bus:
-        await bus.client.subscribe(PING, cb=receive)
-        await bus.flush()
-        yield pings
-
-
 @pytest.fixture(params=[User.GATEWAY, User.APP], ids=str)
 async def caller(request: pytest.FixtureRequest, servers: Servers) -> AsyncIterator[Connection]:
     """Connect as a user of the services' account, and as one of another account."""
     async with connected(servers, request.param) as connection:
         yield connection
-
-
-@pytest.fixture
-def frequent_pings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ping every 20 ms while a request is unanswered, and give up after 50 pings without reply."""
-    monkeypatch.setattr(request_watch, "WATCH_SECONDS", 0.02)
-    monkeypatch.setattr(request_watch, "PING_SECONDS", 0.02)
-    monkeypatch.setattr(request_watch, "SILENT_SECONDS", 1.0)
 
 
 def start(caller: Connection) -> asyncio.Task[Flags]:
@@ -124,7 +101,7 @@ async def test_a_request_waits_for_the_replica_that_works_on_it(
     async with (
         running(servers, work),
         running(servers, work),
-        count_pings(servers) as pings,
+        received_pings(servers, User.ANALYTICS) as pings,
     ):
         requests = [start(caller) for _ in range(10)]
         await eventually(lambda: len(pings) > 100)
