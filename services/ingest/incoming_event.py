@@ -48,11 +48,6 @@ class EventKey(NamedTuple):
     name: str
     user_id: str
 
-    @property
-    def digest(self) -> bytes:
-        """The SHA-256 of the key (32 bytes)."""
-        return event_digest(*self)
-
 
 class IncomingEvent(msgspec.Struct, frozen=True, kw_only=True):
     """One event of one person."""

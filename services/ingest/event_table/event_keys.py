@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import aiosql
 import asyncpg
 
+from hogsend.contract.headers import event_digest
 from services.ingest.event_table.partitions import EARLIEST, LATEST, UNPARTITIONED, list_partitions
 from services.ingest.incoming_event import EventKey, IncomingEvent
 
@@ -37,7 +38,7 @@ class Stored(NamedTuple):
 
 def digest_of(key: EventKey) -> bytes:
     """The 16 bytes by which an event with this key is identified in the table of keys."""
-    return shortened(key.digest, key.id)
+    return shortened(event_digest(*key), key.id)
 
 
 def shortened(digest: bytes, id: str) -> bytes:

@@ -97,10 +97,11 @@ def contact_email(value: object) -> str | None:
     (RFC 5322, 3.4), and of a link the address after `mailto:`. Quotes and zero-width characters
     around the text, as copying leaves them, are not part of the address.
     """
-    if isinstance(value, str) and _PLAIN_ADDRESS.fullmatch(value):
+    if not isinstance(value, str):
+        return None
+    if _PLAIN_ADDRESS.fullmatch(value):
         return value
-    email = fold_email(value) if isinstance(value, str) else None
-    if email is not None:
+    if (email := fold_email(value)) is not None:
         email = _unquoted(email)
         if email.endswith(">") and "<" in email:
             email = email[:-1].rpartition("<")[2]

@@ -108,23 +108,20 @@ def discovery_router(
         activity: returns other counts of the service.
     """
     identity = Identity(name=f"hogsend-{service}", id=instance, version=__version__)
+    ping = Ping(name=identity.name, id=identity.id, version=identity.version)
     listed, started = list(endpoints), datetime.now(UTC)
     router = NatsRouter(include_in_schema=False, middlewares=[RequesterMiddleware])
 
     async def reply_ping() -> Ping:
         """Return the identity of this instance."""
-        return Ping(name=identity.name, id=identity.id, version=identity.version)
+        return ping
 
     async def reply_service_ping(query: PingQuery) -> Ping:
         """Return the identity of this instance, and which of the requests in question it has."""
-        return Ping(
-            name=identity.name,
-            id=identity.id,
-            version=identity.version,
-            in_progress=(
-                sorted(unanswered() & set(query.requests)) if query.requests else msgspec.UNSET
-            ),
-        )
+        if not query.requests:
+            return ping
+        in_progress = sorted(unanswered() & set(query.requests))
+        return msgspec.structs.replace(ping, in_progress=in_progress)
 
     async def reply_info() -> Info:
         """Return a description of every endpoint."""

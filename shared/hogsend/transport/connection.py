@@ -317,10 +317,9 @@ class Connection:
         if deadline is None:
             deadline = endpoint.deadline
         body, disconnects = encode_request(message), self._disconnects
-        sent_headers, watch, watched = self._request_headers(headers), None, None
-        if is_watched(deadline):
-            watch = self._watch_of(endpoint.service)
-            watched = watch.add()
+        sent_headers = self._request_headers(headers)
+        watched = self._watch_of(endpoint.service).add() if is_watched(deadline) else None
+        if watched is not None:
             sent_headers[REQUEST_ID] = watched.id
         try:
             reply = await self.request_raw(
@@ -340,8 +339,8 @@ class Connection:
             silent = f"the {endpoint.service} service" if is_nats_up else "NATS"
             raise Unavailable(f"{silent} did not answer within {deadline:g} s") from error
         finally:
-            if watch is not None and watched is not None:
-                watch.remove(watched)
+            if watched is not None:
+                self._watch_of(endpoint.service).remove(watched)
         return read_reply(endpoint, reply)
 
     def _watch_of(self, service: User) -> ServiceWatch:
