@@ -86,6 +86,15 @@ class Recorder:
         """Reply like this to requests whose method and path match these patterns."""
         self.answers.append(Answer(method, path, status, body, headers))
 
+    def hang(self, part: str = "") -> None:
+        """Never reply to requests whose path contains `part`; every path contains the default."""
+
+        async def wait(request: Recorded) -> None:
+            if part in request.path:
+                await asyncio.Event().wait()
+
+        self.before = wait
+
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Handle one request (ASGI)."""
         if scope["type"] != "http":

@@ -21,8 +21,7 @@ from hogsend.client.decoding import Decoder, decoder_for, typed_event
 from hogsend.client.subscriptions import Events
 from hogsend.contract import subjects
 from hogsend.transport.connection import Connection
-
-NOW = datetime(2026, 11, 26, tzinfo=UTC)
+from tests.messages import event
 
 
 class Item(msgspec.Struct, rename={"sku": "$sku"}):
@@ -85,19 +84,12 @@ class Stopped(msgspec.Struct, tag=True):
 
 
 def message(properties: dict[str, Any], name: str = "plan.changed") -> Msg:
-    event = Event(
-        id="e1",
-        event=name,
-        source="posthog",
-        user_id="u_42",
-        contact_key="u_42",
-        occurred_at=NOW,
-        received_at=NOW,
-        properties=properties,
+    sent = msgspec.structs.replace(
+        event("e1", name, properties=properties),
         email="ada@example.com",
         person_properties={"$name": "Ada"},
     )
-    return raw(msgspec.json.encode(event), name)
+    return raw(msgspec.json.encode(sent), name)
 
 
 def raw(data: bytes, name: str = "plan.changed") -> Msg:

@@ -33,29 +33,8 @@ from services.provisioner.backfill.runner import (
     BackfillRunner,
 )
 from services.provisioner.backfill.span import MIN_LENGTH, Span
+from tests.unit.provisioner.backfill_jobs import JOB, THEN
 from tests.virtual_time import on_virtual_time
-
-THEN = datetime(2026, 1, 1, tzinfo=UTC)
-JOB = Job(
-    id=uuid4(),
-    project="https://posthog.example/project/1",
-    state="running",
-    since=THEN,
-    until=THEN,
-    events=[],
-    announce=False,
-    started_at=THEN,
-    ended_at=None,
-    position_at=None,
-    position_uuid=None,
-    total=2,
-    read=0,
-    stored=0,
-    known=0,
-    rejected=0,
-    detail=None,
-    remediation=None,
-)
 
 
 class FakeStore:

@@ -19,6 +19,7 @@ from services.provisioner.backfill.backfills import Backfills
 from services.provisioner.backfill.job import Job, ProjectCount
 from services.provisioner.backfill.posthog_events import Refused
 from services.provisioner.backfill.store import AlreadyRunning
+from tests.unit.provisioner.backfill_jobs import JOB
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 SINCE = datetime(2026, 1, 1, tzinfo=UTC)
@@ -49,25 +50,16 @@ class FakeStore:
         self, request: StartBackfill, count: ProjectCount, until: datetime, started_at: datetime
     ) -> Job:
         self._start()
-        self.job = Job(
+        self.job = msgspec.structs.replace(
+            JOB,
             id=uuid4(),
             project=count.project,
-            state="running",
             since=request.since,
             until=until,
             events=sorted(request.events),
             announce=request.announce,
             started_at=started_at,
-            ended_at=None,
-            position_at=None,
-            position_uuid=None,
             total=count.total,
-            read=0,
-            stored=0,
-            known=0,
-            rejected=0,
-            detail=None,
-            remediation=None,
         )
         return self.job
 

@@ -14,7 +14,6 @@ from hogsend.contract.provisioning import PROVISIONER_DIAGNOSE, Diagnosis
 from hogsend.posthog.api import persons
 from services.provisioner.diagnosis import diagnostics
 from tests.destinations import OTHER_HOST, OTHER_URL, SECRET, WEBHOOK_URL, compliant, inputs
-from tests.posthog_recorder import Recorded
 from tests.unit.provisioner.fakes import (
     POSTHOG_URL,
     FakeInstance,
@@ -431,12 +430,7 @@ async def test_a_slow_destination_check_does_not_hide_other_parts(
 ) -> None:
     monkeypatch.setattr(diagnostics, "DESTINATION_SECONDS", 0.05)
     provisioner = working()
-
-    async def hang(request: Recorded) -> None:
-        if "hog_functions" in request.path:
-            await asyncio.Event().wait()
-
-    provisioner.posthog.before = hang
+    provisioner.posthog.hang("hog_functions")
     diagnosis = await diagnose(provisioner)
     assert diagnosis.person_reads.state == "working"
     assert diagnosis.destination.state == "unknown"
@@ -451,12 +445,7 @@ async def test_a_live_destination_is_reported_when_another_one_cannot_be_read(
     provisioner.posthog.refuse("GET", "/broken/", 500)
     assert (await diagnose(provisioner)).destination.state == "live"
     monkeypatch.setattr(diagnostics, "DESTINATION_SECONDS", 0.05)
-
-    async def hang(request: Recorded) -> None:
-        if "/broken/" in request.path:
-            await asyncio.Event().wait()
-
-    provisioner.posthog.before = hang
+    provisioner.posthog.hang("/broken/")
     assert (await diagnose(provisioner)).destination.state == "live"
 
 

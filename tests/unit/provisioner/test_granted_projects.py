@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 
 from hogsend.contract.credentials import TokenReply
@@ -11,7 +9,6 @@ from hogsend.contract.errors import Unavailable
 from hogsend.contract.provisioning import GrantedProject
 from services.provisioner import granted_projects
 from services.provisioner.granted_projects import ProjectNames
-from tests.posthog_recorder import Recorded
 from tests.unit.provisioner.fakes import InMemoryProvisioner, compose
 
 
@@ -66,11 +63,7 @@ async def test_projects_are_listed_without_names_when_posthog_hangs(
 ) -> None:
     monkeypatch.setattr(granted_projects, "DEADLINE_SECONDS", 0.01)
     provisioner = granted(7, 8)
-
-    async def hang(_: Recorded) -> None:
-        await asyncio.Event().wait()
-
-    provisioner.posthog.before = hang
+    provisioner.posthog.hang()
     assert await names(provisioner) == [GrantedProject(id="7"), GrantedProject(id="8")]
     log = next(line for line in "".join(capsys.readouterr()).splitlines() if "not known" in line)
     assert "TimeoutError" in log

@@ -379,11 +379,7 @@ async def test_a_run_that_exceeds_its_deadline_is_unavailable(
 ) -> None:
     monkeypatch.setattr(provisioning, "RUN_SECONDS", 0.01)
     provisioner = compose()
-
-    async def hang(_request: Recorded) -> None:
-        await asyncio.Event().wait()
-
-    provisioner.posthog.before = hang
+    provisioner.posthog.hang()
     with pytest.raises(Unavailable, match="too long"):
         await run(provisioner)
     assert not provisioner.store.is_locked
